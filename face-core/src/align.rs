@@ -1,0 +1,74 @@
+//! Aligned face chips: where a model's input lies on a frame, from the face's landmarks.
+
+use crate::geometry::{Landmarks, Point, Rect, Similarity};
+use crate::model::Template;
+
+/// Mean places of the landmarks in a detected box, in fractions of its sides, made symmetric:
+/// measured on 36 faces of the test media (standard deviation 0.05 to 0.1 across, 0.03 down).
+const IN_BOX: [(f64, f64); 5] = [
+    (0.2706, 0.3792),
+    (0.7294, 0.3792),
+    (0.5, 0.5794),
+    (0.3015, 0.7297),
+    (0.6985, 0.7297),
+];
+
+/// Where the landmarks of an upright frontal face in `rect` would be: for boxes of detectors that
+/// give none.
+pub fn landmarks_in(rect: &Rect) -> Landmarks {
+    IN_BOX.map(|(x, y)| Point::new(rect.x + x * rect.w, rect.y + y * rect.h))
+}
+
+/// The transform from pixel indices of a model's input to pixel indices of the frame, by the least
+/// squares over the template's points. `None` if the landmarks coincide or are no numbers.
+pub fn to_source(template: &Template, landmarks: &Landmarks) -> Option<Similarity> {
+    let [.., right_mouth, left_mouth] = *landmarks;
+    let mouth = Point::new(
+        (right_mouth.x + left_mouth.x) / 2.0,
+        (right_mouth.y + left_mouth.y) / 2.0,
+    );
+    let points = template.points();
+    let on_frame: Vec<Point> = points
+        .iter()
+        .map(|&(i, _)| landmarks.get(i).copied().unwrap_or(mouth))
+        .collect();
+    let on_input: Vec<Point> = points.iter().map(|&(_, p)| p).collect();
+    // Fitted in this direction, as OpenCV and dlib do, then turned around: the residual of the fit
+    // counts in pixels of the input.
+    Some(Similarity::fit(&on_frame, &on_input)?.inverse())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn template_points_land_on_the_landmarks() {
+        let template = Template {
+            right_eye: Some([30.0, 40.0]),
+            left_eye: Some([70.0, 40.0]),
+            nose: None,
+            right_mouth: None,
+            left_mouth: None,
+            mouth: Some([50.0, 80.0]),
+        };
+        // The same face, twice as large and moved.
+        let on_frame = [
+            (160.0, 180.0),
+            (240.0, 180.0),
+            (0.0, 0.0),
+            (190.0, 260.0),
+            (210.0, 260.0),
+        ]
+        .map(|(x, y)| Point::new(x, y));
+        let found = to_source(&template, &on_frame).expect("not degenerate");
+        assert!(found.apply(Point::new(30.0, 40.0)).distance(on_frame[0]) < 1e-9);
+        assert!(
+            found
+                .apply(Point::new(50.0, 80.0))
+                .distance(Point::new(200.0, 260.0))
+                < 1e-9
+        );
+        assert!(to_source(&template, &[Point::new(1.0, 1.0); 5]).is_none());
+    }
+}

@@ -1,0 +1,67 @@
+//! Errors, each saying what was tried, why it failed and what to do about it.
+
+use std::path::PathBuf;
+
+/// What can go wrong between a property and a result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that is not where it was looked for.
+    #[error("{0}")]
+    NotFound(String),
+    /// A file that exists and cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{}: {cause}", path.display())]
+    Invalid { path: PathBuf, cause: String },
+    /// ONNX Runtime, or one of its execution providers, cannot be loaded.
+    #[error("{0}")]
+    Runtime(String),
+    /// A model that loads but does not do what its descriptor says.
+    #[error("model {model}: {cause}")]
+    Model { model: String, cause: String },
+    /// Property values that do not go together.
+    #[error("{0}")]
+    Settings(String),
+}
+
+impl Error {
+    pub fn invalid(path: impl Into<PathBuf>, cause: impl ToString) -> Self {
+        Self::Invalid {
+            path: path.into(),
+            cause: cause.to_string(),
+        }
+    }
+
+    pub fn model(model: impl Into<String>, cause: impl ToString) -> Self {
+        Self::Model {
+            model: model.into(),
+            cause: cause.to_string(),
+        }
+    }
+
+    /// A read error, or [`Error::NotFound`] if that was the cause.
+    pub fn reading(path: impl Into<PathBuf>, cause: std::io::Error) -> Self {
+        let path = path.into();
+        if cause.kind() == std::io::ErrorKind::NotFound {
+            Self::NotFound(format!("{} does not exist", path.display()))
+        } else {
+            Self::Unreadable { path, cause }
+        }
+    }
+
+    /// The same as an element error, in the domain that a user can act on.
+    pub fn to_message(&self) -> gst::ErrorMessage {
+        match self {
+            Self::NotFound(_) => gst::error_msg!(gst::ResourceError::NotFound, ["{}", self]),
+            Self::Unreadable { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{}", self]),
+            Self::Invalid { .. } => gst::error_msg!(gst::StreamError::WrongType, ["{}", self]),
+            Self::Runtime(_) => gst::error_msg!(gst::LibraryError::Init, ["{}", self]),
+            Self::Model { .. } => gst::error_msg!(gst::StreamError::Format, ["{}", self]),
+            Self::Settings(_) => gst::error_msg!(gst::LibraryError::Settings, ["{}", self]),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What every stage of gst-face shares, and nothing else.
+//!
+//! - [`meta`]: a face as buffer metadata, the only code that reads or writes it
+//! - [`model`]: model descriptors and where they are looked for
+//! - [`onnx`]: the edits that a published ONNX graph needs before it is loaded
+//! - [`session`]: ONNX Runtime, with sessions shared between element instances
+//! - [`image`]: sampling pixels out of a mapped video frame into a tensor
+//! - [`align`]: aligned face chips from landmarks
+//! - [`geometry`]: boxes, IoU, similarity transforms
+//! - [`element`]: what the elements of all stages do alike
+
+pub mod align;
+pub mod element;
+pub mod error;
+pub mod geometry;
+pub mod image;
+pub mod meta;
+pub mod model;
+pub mod onnx;
+pub mod session;
+pub mod tracks;
+
+pub use error::Error;

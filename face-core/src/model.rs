@@ -1,0 +1,390 @@
+//! Model descriptors: what a model expects and gives, and where descriptors and weights are
+//! looked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::geometry::Point;
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    Detection,
+    Recognition,
+    Age,
+    Gender,
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Detection => "detection",
+            Self::Recognition => "recognition",
+            Self::Age => "age",
+            Self::Gender => "gender",
+        })
+    }
+}
+
+/// One dimension of a tensor: a number, or the name of a size that is chosen while running.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Dimension {
+    Fixed(u32),
+    Symbol(String),
+}
+
+/// The order of the colour channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ColorOrder {
+    #[serde(rename = "RGB")]
+    Rgb,
+    #[serde(rename = "BGR")]
+    Bgr,
+}
+
+/// The image input: `value = (pixel − mean) · scale`, pixels 0..=255, mean and scale in the order
+/// of the channels.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub name: String,
+    /// Batch, channels, height, width.
+    pub shape: [Dimension; 4],
+    pub color: ColorOrder,
+    pub mean: [f32; 3],
+    pub scale: [f32; 3],
+    /// Height and width, where free, are multiples of this.
+    #[serde(default = "one")]
+    pub multiple: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Where facial landmarks belong in the model's input, in pixel indices of that input.
+/// `mouth` is the middle between the mouth corners.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alignment {
+    pub template: Template,
+}
+
+/// See [`Alignment`]; at least two of the points are given.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    pub right_eye: Option<[f64; 2]>,
+    pub left_eye: Option<[f64; 2]>,
+    pub nose: Option<[f64; 2]>,
+    pub right_mouth: Option<[f64; 2]>,
+    pub left_mouth: Option<[f64; 2]>,
+    pub mouth: Option<[f64; 2]>,
+}
+
+impl Template {
+    /// Pairs of landmark index (5 = middle of the mouth) and place in the model's input.
+    pub fn points(&self) -> Vec<(usize, Point)> {
+        [
+            self.right_eye,
+            self.left_eye,
+            self.nose,
+            self.right_mouth,
+            self.left_mouth,
+            self.mouth,
+        ]
+        .into_iter()
+        .enumerate()
+        .filter_map(|(i, p)| p.map(|[x, y]| (i, Point::new(x, y))))
+        .collect()
+    }
+}
+
+/// Where the weights are published as a Python package.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    pub package: String,
+    pub member: String,
+    /// Of the weights, in hexadecimal. Weights that differ are refused.
+    pub sha256: String,
+}
+
+/// A model descriptor, `NAME.json` beside the weights `NAME.onnx`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Descriptor {
+    pub name: String,
+    pub task: Task,
+    /// The code that makes results of the outputs: `yunet`, `centerface`, `embedding`,
+    /// `expectation` or `classes`.
+    pub decoder: String,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    pub published: String,
+    #[serde(default)]
+    pub licence: String,
+    pub source: Option<Source>,
+    pub input: Input,
+    pub alignment: Option<Alignment>,
+    /// What the decoder calls an output, and its name in the graph where that differs.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+    /// `expectation`: the value that each class stands for (years).
+    #[serde(default)]
+    pub values: Vec<f64>,
+    /// `classes`: the label of each class.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// `embedding`: the length of the embedding.
+    pub dimensions: Option<usize>,
+    /// Detection: the confidence below which a face is dropped, if not 0.7.
+    pub confidence_threshold: Option<f64>,
+    /// Recognition: the cosine distance beyond which two faces are different people.
+    pub distance_threshold: Option<f64>,
+}
+
+/// A descriptor and the file of its weights.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub descriptor: Descriptor,
+    pub weights: PathBuf,
+}
+
+/// The folders in which a model's name is looked for, in order.
+pub fn search_path() -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    if let Some(path) = std::env::var_os("GST_FACE_MODEL_PATH") {
+        folders.extend(std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty()));
+    }
+    folders.push(data_home().join("models"));
+    folders.push("/usr/local/share/gst-face/models".into());
+    folders.push("/usr/share/gst-face/models".into());
+    folders.push(checkout().join("models"));
+    folders
+}
+
+/// `$XDG_DATA_HOME/gst-face`, where `make install` puts the runtime and the models.
+pub fn data_home() -> PathBuf {
+    glib::user_data_dir().join("gst-face")
+}
+
+/// The checkout this library was built in; it may be gone.
+pub fn checkout() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// How to get what is missing.
+pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetches it \
+    (`make install` then puts it where every program finds it)";
+
+impl Model {
+    /// Finds a model by name on the [`search_path`], or by the path of its `.onnx` file.
+    pub fn find(name: &str) -> Result<Self, Error> {
+        if name.contains('/') || name.ends_with(".onnx") {
+            return Self::open(Path::new(name));
+        }
+        if name.is_empty() {
+            return Err(Error::Settings("the property `model` is empty".into()));
+        }
+        let folders = search_path();
+        let mut without_weights = None;
+        for folder in &folders {
+            let weights = folder.join(format!("{name}.onnx"));
+            let descriptor = weights.with_extension("json");
+            if descriptor.is_file() {
+                if weights.is_file() {
+                    return Self::open(&weights);
+                }
+                without_weights.get_or_insert(descriptor);
+            }
+        }
+        let places: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+        Err(Error::NotFound(match without_weights {
+            Some(descriptor) => format!(
+                "the weights of model `{name}` are missing: {} is there, but no {name}.onnx beside \
+                 it (looked in {}); {REMEDY}",
+                descriptor.display(),
+                places.join(", ")
+            ),
+            None => format!(
+                "no model `{name}`: looked for {name}.json with {name}.onnx beside it in {}; set \
+                 GST_FACE_MODEL_PATH, give the path of an .onnx file, or {REMEDY}",
+                places.join(", ")
+            ),
+        }))
+    }
+
+    /// Opens the weights at `weights` with the descriptor beside them.
+    pub fn open(weights: &Path) -> Result<Self, Error> {
+        if !weights.is_file() {
+            return Err(Error::NotFound(format!(
+                "no model weights at {}; {REMEDY}",
+                weights.display()
+            )));
+        }
+        let path = weights.with_extension("json");
+        let text = std::fs::read_to_string(&path).map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotFound => Error::NotFound(format!(
+                "{} has no descriptor: expected {} beside it (the README's \"your own model\" \
+                 says what belongs in it)",
+                weights.display(),
+                path.display()
+            )),
+            _ => Error::reading(&path, cause),
+        })?;
+        let descriptor: Descriptor = serde_json::from_str(&text)
+            .map_err(|e| Error::invalid(&path, format!("not a model descriptor: {e}")))?;
+        descriptor
+            .check()
+            .map_err(|cause| Error::invalid(&path, cause))?;
+        Ok(Self {
+            descriptor,
+            weights: weights.to_owned(),
+        })
+    }
+
+    /// Reads the weights and their sha256 in hexadecimal, which must be the descriptor's.
+    pub fn read_weights(&self) -> Result<(Vec<u8>, String), Error> {
+        let bytes = std::fs::read(&self.weights).map_err(|e| Error::reading(&self.weights, e))?;
+        let found: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        match &self.descriptor.source {
+            Some(source) if !source.sha256.eq_ignore_ascii_case(&found) => Err(Error::invalid(
+                &self.weights,
+                format!(
+                    "damaged, or not the weights that the descriptor names: sha256 is {found} \
+                     instead of {}; delete the file, then {REMEDY}",
+                    source.sha256
+                ),
+            )),
+            _ => Ok((bytes, found)),
+        }
+    }
+
+    /// Fails unless the model is for `task`.
+    pub fn expect_task(&self, task: Task) -> Result<(), Error> {
+        if self.descriptor.task == task {
+            return Ok(());
+        }
+        Err(Error::Settings(format!(
+            "model `{}` ({}) is for {}, not for {task}",
+            self.descriptor.name,
+            self.weights.display(),
+            self.descriptor.task
+        )))
+    }
+}
+
+impl Descriptor {
+    /// What serde cannot see.
+    fn check(&self) -> Result<(), String> {
+        let [_, channels, height, width] = &self.input.shape;
+        if *channels != Dimension::Fixed(3) {
+            return Err("input.shape: the second dimension, the channels, must be 3".into());
+        }
+        for size in [height, width] {
+            // Larger inputs than any face model has would only exhaust the memory.
+            if let Dimension::Fixed(0) | Dimension::Fixed(8193..) = size {
+                return Err("input.shape: height and width must lie in 1..=8192".into());
+            }
+        }
+        if !(1..=1024).contains(&self.input.multiple) {
+            return Err("input.multiple must lie in 1..=1024".into());
+        }
+        if let Some(alignment) = &self.alignment {
+            let points = alignment.template.points();
+            if points.len() < 2 {
+                return Err("alignment.template needs at least two points".into());
+            }
+            if points
+                .iter()
+                .any(|(_, p)| !p.x.is_finite() || !p.y.is_finite())
+            {
+                return Err("alignment.template has a point that is no number".into());
+            }
+        }
+        let complete = match self.decoder.as_str() {
+            "expectation" => self.values.len() > 1,
+            "classes" => self.labels.len() > 1,
+            "embedding" => self.dimensions.is_some_and(|d| (1..=65536).contains(&d)),
+            _ => true,
+        };
+        if !complete {
+            let missing = match self.decoder.as_str() {
+                "expectation" => "values",
+                "classes" => "labels",
+                _ => "dimensions",
+            };
+            return Err(format!("decoder `{}` needs `{missing}`", self.decoder));
+        }
+        Ok(())
+    }
+
+    /// Height and width of the input, where both are fixed.
+    pub fn fixed_size(&self) -> Option<(usize, usize)> {
+        match self.input.shape {
+            [_, _, Dimension::Fixed(h), Dimension::Fixed(w)] => Some((h as usize, w as usize)),
+            _ => None,
+        }
+    }
+
+    /// The name in the graph of what the decoder calls `role`.
+    pub fn output<'a>(&'a self, role: &'a str) -> &'a str {
+        self.outputs.get(role).map_or(role, String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_in_the_checkout_are_valid() {
+        let mut found = 0;
+        for entry in std::fs::read_dir(checkout().join("models")).expect("models/ is committed") {
+            let path = entry.expect("a readable folder").path();
+            if path.extension().is_some_and(|e| e == "json") {
+                let text = std::fs::read_to_string(&path).expect("a readable file");
+                let descriptor: Descriptor = serde_json::from_str(&text).expect("valid JSON");
+                descriptor.check().expect("a complete descriptor");
+                assert_eq!(path.file_stem(), Some(descriptor.name.as_ref()));
+                found += 1;
+            }
+        }
+        assert!(found >= 5);
+    }
+
+    #[test]
+    fn a_missing_model_names_the_places_and_the_remedy() {
+        let error = Model::find("no-such-model")
+            .expect_err("there is none")
+            .to_string();
+        for part in [
+            "no-such-model.json",
+            "/usr/share/gst-face/models",
+            "make setup",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn misspelt_fields_are_refused() {
+        let text =
+            std::fs::read_to_string(checkout().join("models/yunet.json")).expect("committed");
+        let misspelt = text.replace("\"decoder\"", "\"decodr\"");
+        let error = serde_json::from_str::<Descriptor>(&misspelt).expect_err("unknown field");
+        assert!(error.to_string().contains("decodr"), "{error}");
+    }
+}

@@ -1,0 +1,372 @@
+//! The edits that a published ONNX graph needs before it is loaded.
+//!
+//! Some models fix the size of their input though their graph does not need it (YuNet), some list
+//! their weights as graph inputs, which forbids constant folding (SFace, CenterFace). Both are put
+//! right in memory; the published file stays as it is. Only the few messages on the way to the
+//! graph's inputs and outputs are taken apart (field numbers: `onnx.proto`), everything else is
+//! copied byte by byte, so nothing that this code does not know can be lost.
+
+use std::collections::HashSet;
+
+use crate::model::Dimension;
+
+/// Why a file is not an ONNX model that can be adapted.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum OnnxError {
+    #[error("not an ONNX model, or a damaged one ({0})")]
+    Malformed(&'static str),
+    #[error("the graph has no input named {name:?}; its inputs are {found:?}")]
+    NoInput { name: String, found: Vec<String> },
+    #[error("the graph has inputs beside {name:?} that nothing fills: {others:?}")]
+    MoreInputs { name: String, others: Vec<String> },
+}
+
+mod field {
+    pub const MODEL_GRAPH: u32 = 7;
+    pub const GRAPH_INITIALIZER: u32 = 5;
+    pub const GRAPH_INPUT: u32 = 11;
+    pub const GRAPH_OUTPUT: u32 = 12;
+    pub const GRAPH_VALUE_INFO: u32 = 13;
+    pub const TENSOR_NAME: u32 = 8;
+    pub const VALUE_NAME: u32 = 1;
+    pub const VALUE_TYPE: u32 = 2;
+    pub const TYPE_TENSOR: u32 = 1;
+    pub const TENSOR_TYPE_SHAPE: u32 = 2;
+    pub const SHAPE_DIM: u32 = 1;
+    pub const DIM_VALUE: u32 = 1;
+    pub const DIM_PARAM: u32 = 2;
+}
+
+/// One field of a protobuf message.
+struct Field<'a> {
+    number: u32,
+    /// Tag and payload as they stand.
+    whole: &'a [u8],
+    /// The payload of a length-delimited field, empty for the others.
+    payload: &'a [u8],
+}
+
+/// Iterates over the fields of one protobuf message.
+struct Fields<'a>(&'a [u8]);
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+impl<'a> Fields<'a> {
+    fn parse(&mut self) -> Option<Field<'a>> {
+        let start = self.0;
+        let mut rest = start;
+        let tag = varint(&mut rest)?;
+        let number = u32::try_from(tag >> 3).ok().filter(|&n| n > 0)?;
+        let payload = match tag & 7 {
+            0 => {
+                varint(&mut rest)?;
+                &[]
+            }
+            1 => {
+                rest = rest.get(8..)?;
+                &[]
+            }
+            2 => {
+                let length = usize::try_from(varint(&mut rest)?).ok()?;
+                let payload = rest.get(..length)?;
+                rest = &rest[length..];
+                payload
+            }
+            5 => {
+                rest = rest.get(4..)?;
+                &[]
+            }
+            _ => return None,
+        };
+        self.0 = rest;
+        Some(Field {
+            number,
+            whole: &start[..start.len() - rest.len()],
+            payload,
+        })
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, OnnxError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.parse();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field.ok_or(OnnxError::Malformed("a field is cut short")))
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, payload.len() as u64);
+    out.extend_from_slice(payload);
+}
+
+/// The UTF-8 name in field `number` of `message`; empty if there is none.
+fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
+    for field in Fields(message) {
+        let field = field?;
+        if field.number == number {
+            return String::from_utf8(field.payload.to_vec())
+                .map_err(|_| OnnxError::Malformed("a name is not UTF-8"));
+        }
+    }
+    Ok(String::new())
+}
+
+/// Copies `message`, replacing each field `number` by what `edit` makes of its payload.
+fn edited(
+    message: &[u8],
+    number: u32,
+    edit: &dyn Fn(&[u8]) -> Result<Vec<u8>, OnnxError>,
+) -> Result<Vec<u8>, OnnxError> {
+    let mut out = Vec::with_capacity(message.len());
+    for field in Fields(message) {
+        let field = field?;
+        if field.number == number {
+            put_bytes(&mut out, number, &edit(field.payload)?);
+        } else {
+            out.extend_from_slice(field.whole);
+        }
+    }
+    Ok(out)
+}
+
+/// A copy of the value info with another shape, or with none (to be inferred).
+fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>, OnnxError> {
+    edited(value_info, field::VALUE_TYPE, &|kind| {
+        edited(kind, field::TYPE_TENSOR, &|tensor| {
+            let mut out = Vec::with_capacity(tensor.len());
+            for field in Fields(tensor) {
+                let field = field?;
+                if field.number != field::TENSOR_TYPE_SHAPE {
+                    out.extend_from_slice(field.whole);
+                }
+            }
+            if let Some(shape) = shape {
+                let mut dims = Vec::new();
+                for dimension in shape {
+                    let mut dim = Vec::new();
+                    match dimension {
+                        Dimension::Fixed(size) => {
+                            put_varint(&mut dim, u64::from(field::DIM_VALUE) << 3);
+                            put_varint(&mut dim, *size as u64);
+                        }
+                        Dimension::Symbol(symbol) => {
+                            put_bytes(&mut dim, field::DIM_PARAM, symbol.as_bytes());
+                        }
+                    }
+                    put_bytes(&mut dims, field::SHAPE_DIM, &dim);
+                }
+                put_bytes(&mut out, field::TENSOR_TYPE_SHAPE, &dims);
+            }
+            Ok(out)
+        })
+    })
+}
+
+fn adapt_graph(graph: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>, OnnxError> {
+    let mut weights = HashSet::new();
+    for field in Fields(graph) {
+        let field = field?;
+        if field.number == field::GRAPH_INITIALIZER {
+            weights.insert(name(field.payload, field::TENSOR_NAME)?);
+        }
+    }
+    let mut out = Vec::with_capacity(graph.len());
+    let mut found = Vec::new();
+    for field in Fields(graph) {
+        let field = field?;
+        match field.number {
+            field::GRAPH_INPUT => {
+                let name = name(field.payload, field::VALUE_NAME)?;
+                if weights.contains(&name) {
+                    continue;
+                }
+                if name == input {
+                    put_bytes(
+                        &mut out,
+                        field.number,
+                        &with_shape(field.payload, Some(shape))?,
+                    );
+                }
+                found.push(name);
+            }
+            field::GRAPH_OUTPUT => {
+                put_bytes(&mut out, field.number, &with_shape(field.payload, None)?);
+            }
+            // Shapes of inner tensors would contradict the new input; the runtime infers them.
+            field::GRAPH_VALUE_INFO => {}
+            _ => out.extend_from_slice(field.whole),
+        }
+    }
+    if !found.iter().any(|n| n == input) {
+        return Err(OnnxError::NoInput {
+            name: input.into(),
+            found,
+        });
+    }
+    if found.len() > 1 {
+        found.retain(|n| n != input);
+        return Err(OnnxError::MoreInputs {
+            name: input.into(),
+            others: found,
+        });
+    }
+    Ok(out)
+}
+
+/// The model with the shape of its image input replaced by `shape`, its weights no longer graph
+/// inputs, and every other shape left to inference.
+pub fn adapt(model: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>, OnnxError> {
+    let mut out = Vec::with_capacity(model.len() + 256);
+    let mut graphs = 0;
+    for field in Fields(model) {
+        let field = field?;
+        if field.number == field::MODEL_GRAPH {
+            graphs += 1;
+            put_bytes(
+                &mut out,
+                field.number,
+                &adapt_graph(field.payload, input, shape)?,
+            );
+        } else {
+            out.extend_from_slice(field.whole);
+        }
+    }
+    match graphs {
+        1 => Ok(out),
+        0 => Err(OnnxError::Malformed("it has no graph")),
+        _ => Err(OnnxError::Malformed("it has several graphs")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_info(name: &str, dims: &[u64]) -> Vec<u8> {
+        let mut shape = Vec::new();
+        for &size in dims {
+            let mut dim = Vec::new();
+            put_varint(&mut dim, u64::from(field::DIM_VALUE) << 3);
+            put_varint(&mut dim, size);
+            put_bytes(&mut shape, field::SHAPE_DIM, &dim);
+        }
+        let mut tensor = Vec::new();
+        put_varint(&mut tensor, 1 << 3); // elem_type: float
+        put_varint(&mut tensor, 1);
+        put_bytes(&mut tensor, field::TENSOR_TYPE_SHAPE, &shape);
+        let mut kind = Vec::new();
+        put_bytes(&mut kind, field::TYPE_TENSOR, &tensor);
+        let mut info = Vec::new();
+        put_bytes(&mut info, field::VALUE_NAME, name.as_bytes());
+        put_bytes(&mut info, field::VALUE_TYPE, &kind);
+        info
+    }
+
+    fn model(inputs: &[&str]) -> Vec<u8> {
+        let mut graph = Vec::new();
+        let mut weight = Vec::new();
+        put_bytes(&mut weight, field::TENSOR_NAME, b"w");
+        put_bytes(&mut graph, field::GRAPH_INITIALIZER, &weight);
+        for name in inputs {
+            put_bytes(
+                &mut graph,
+                field::GRAPH_INPUT,
+                &value_info(name, &[1, 3, 640, 640]),
+            );
+        }
+        put_bytes(
+            &mut graph,
+            field::GRAPH_OUTPUT,
+            &value_info("y", &[1, 80, 80]),
+        );
+        put_bytes(
+            &mut graph,
+            field::GRAPH_VALUE_INFO,
+            &value_info("inner", &[1, 8]),
+        );
+        put_bytes(&mut graph, 99, b"a field of the future");
+        let mut model = Vec::new();
+        put_varint(&mut model, 1 << 3); // ir_version
+        put_varint(&mut model, 6);
+        put_bytes(&mut model, field::MODEL_GRAPH, &graph);
+        model
+    }
+
+    fn shape() -> Vec<Dimension> {
+        vec![Dimension::Symbol("N".into()), Dimension::Fixed(3)]
+    }
+
+    #[test]
+    fn weights_leave_the_inputs_and_the_shape_changes() {
+        let adapted = adapt(&model(&["x", "w"]), "x", &shape()).expect("a well-formed model");
+        let holds = |needle: &[u8]| adapted.windows(needle.len()).any(|w| w == needle);
+        assert!(holds(b"a field of the future"));
+        assert!(!holds(b"inner"));
+        // Symbol dimension: field 2 (0x12), length 1, "N"; fixed: field 1 (0x08), 3.
+        assert!(holds(&[0x12, 1, b'N']) && holds(&[0x08, 3]));
+        assert!(!holds(&[0x08, 0x80, 5]), "640 stands in no shape any more");
+        let again = adapt(&adapted, "x", &shape()).expect("an adapted model");
+        assert_eq!(adapted, again, "adapting twice changes nothing");
+    }
+
+    #[test]
+    fn wrong_inputs_are_named() {
+        assert_eq!(
+            adapt(&model(&["a"]), "x", &shape()),
+            Err(OnnxError::NoInput {
+                name: "x".into(),
+                found: vec!["a".into()]
+            })
+        );
+        assert_eq!(
+            adapt(&model(&["x", "mask"]), "x", &shape()),
+            Err(OnnxError::MoreInputs {
+                name: "x".into(),
+                others: vec!["mask".into()]
+            })
+        );
+    }
+
+    #[test]
+    fn damage_is_an_error_at_every_byte() {
+        let whole = model(&["x", "w"]);
+        for cut in 0..whole.len() {
+            assert!(adapt(&whole[..cut], "x", &shape()).is_err(), "cut at {cut}");
+        }
+        for i in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[i] ^= 1 << bit;
+                let _ = adapt(&flipped, "x", &shape()); // must neither panic nor hang
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of a track: the event that the tracker sends, and state that lives as long as a track.
+
+use std::collections::HashMap;
+
+/// The name of the serialised downstream event and of the element message.
+pub const TRACK_ENDED: &str = "face-track-ended";
+
+/// A track that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackEnded {
+    pub id: u64,
+    /// Presentation time of the first and the last frame on which the face was detected, in ns.
+    pub first_seen: u64,
+    pub last_seen: u64,
+}
+
+impl TrackEnded {
+    /// The structure of the event and of the message.
+    pub fn to_structure(self) -> gst::Structure {
+        gst::Structure::builder(TRACK_ENDED)
+            .field("id", self.id)
+            .field("first-seen", self.first_seen)
+            .field("last-seen", self.last_seen)
+            .build()
+    }
+
+    /// What an event says, if it is ours.
+    pub fn from_event(event: &gst::Event) -> Option<Self> {
+        let structure = event.structure().filter(|s| s.name() == TRACK_ENDED)?;
+        Some(Self {
+            id: structure.get("id").ok()?,
+            first_seen: structure.get("first-seen").ok()?,
+            last_seen: structure.get("last-seen").ok()?,
+        })
+    }
+}
+
+/// State by track, dropped when the track ends.
+#[derive(Debug)]
+pub struct Tracks<T> {
+    by_id: HashMap<u64, T>,
+}
+
+impl<T> Default for Tracks<T> {
+    fn default() -> Self {
+        Self {
+            by_id: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Default> Tracks<T> {
+    /// The state of a track, new if it has none yet.
+    pub fn get(&mut self, id: u64) -> &mut T {
+        self.by_id.entry(id).or_default()
+    }
+
+    /// Ends one track.
+    pub fn remove(&mut self, id: u64) -> Option<T> {
+        self.by_id.remove(&id)
+    }
+
+    /// Ends all tracks.
+    pub fn clear(&mut self) {
+        self.by_id.clear();
+    }
+
+    /// Tracks that have state.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Drops what an event ends: one track, or with a flush or a new stream all.
+    pub fn handle(&mut self, event: &gst::Event) {
+        match event.view() {
+            gst::EventView::FlushStop(_) | gst::EventView::StreamStart(_) => self.clear(),
+            _ => {
+                if let Some(ended) = TrackEnded::from_event(event) {
+                    self.remove(ended.id);
+                }
+            }
+        }
+    }
+}
