@@ -1,7 +1,11 @@
 //! Aligned face chips: where a model's input lies on a frame, from the face's landmarks.
 
+use crate::error::Error;
 use crate::geometry::{Landmarks, Point, Rect, Similarity};
+use crate::image::{Picture, ReadFrame, Sampler, UnreadableFrame, warp_rows};
+use crate::meta::Face;
 use crate::model::Template;
+use crate::session::Runner;
 
 /// Mean places of the landmarks in a detected box, in fractions of its sides, made symmetric:
 /// measured on 36 faces of the test media (standard deviation 0.05 to 0.1 across, 0.03 down).
@@ -36,6 +40,58 @@ pub fn to_source(template: &Template, landmarks: &Landmarks) -> Option<Similarit
     // Fitted in this direction, as OpenCV and dlib do, then turned around: the residual of the fit
     // counts in pixels of the input.
     Some(Similarity::fit(&on_frame, &on_input)?.inverse())
+}
+
+/// Samples aligned faces into the input of models.
+#[derive(Debug, Default)]
+pub struct Chips {
+    sampler: Sampler,
+    unpacked: Vec<u8>,
+}
+
+impl Chips {
+    /// Fills the runner's input (1, 3, H, W) with the face, aligned as its descriptor says. A face
+    /// without landmarks gets those of a frontal face in its box. `false` if the face has no extent.
+    pub fn fill(
+        &mut self,
+        frame: &ReadFrame,
+        face: &Face,
+        runner: &mut Runner,
+    ) -> Result<bool, UnreadableFrame> {
+        let session = runner.session().clone();
+        let Some(alignment) = &session.descriptor.alignment else {
+            return Ok(false);
+        };
+        let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
+        let Some(to_source) = to_source(&alignment.template, &landmarks) else {
+            return Ok(false);
+        };
+        let [_, _, height, width] = runner.shape();
+        let size = (width, height);
+        let picture = Picture::new(frame, warp_rows(&to_source, size), &mut self.unpacked)?;
+        self.sampler.warp(
+            &picture,
+            &to_source,
+            &session.descriptor.input,
+            runner.input(),
+            size,
+        );
+        Ok(true)
+    }
+}
+
+/// A runner for one aligned face of a model whose input has a fixed size.
+pub fn chip_runner(
+    session: &std::sync::Arc<crate::session::SharedSession>,
+) -> Result<Runner, Error> {
+    let descriptor = &session.descriptor;
+    let Some((height, width)) = descriptor.fixed_size() else {
+        return Err(session.unfit("its descriptor fixes no height and width of the input"));
+    };
+    if descriptor.alignment.is_none() {
+        return Err(session.unfit("its descriptor has no `alignment`"));
+    }
+    Runner::new(session, [1, 3, height, width])
 }
 
 #[cfg(test)]

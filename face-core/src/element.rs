@@ -2,8 +2,12 @@
 
 use glib::{ParamSpec, Value};
 use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::subclass::base_transform::GenerateOutputSuccess;
+use gst_base::subclass::prelude::*;
 
 use crate::error::Error;
+use crate::image::ReadFrame;
 use crate::session::{Options, PROVIDERS};
 
 /// The properties that all inference stages have.
@@ -109,6 +113,45 @@ pub fn pad_templates(caps: &gst::Caps) -> Vec<gst::PadTemplate> {
         gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps).ok()
     })
     .collect()
+}
+
+/// Runs an in-place stage on the buffer that waits in a `BaseTransform`: `work` may change its
+/// metadata; the memory is shared, never copied. An error is posted on the bus.
+pub fn in_place<T>(
+    stage: &T,
+    work: impl FnOnce(&mut gst::BufferRef) -> Result<(), Error>,
+) -> Result<GenerateOutputSuccess, gst::FlowError>
+where
+    T: BaseTransformImpl + ObjectSubclass,
+    <T as ObjectSubclass>::Type: IsA<gst::Element>,
+    <T as ObjectSubclass>::ParentType: IsA<gst_base::BaseTransform>,
+{
+    let Some(mut buffer) = stage.take_queued_buffer() else {
+        return Ok(GenerateOutputSuccess::NoOutput);
+    };
+    match work(buffer.make_mut()) {
+        Ok(()) => Ok(GenerateOutputSuccess::Buffer(buffer)),
+        Err(error) => {
+            post(&*stage.obj(), &error);
+            Err(gst::FlowError::Error)
+        }
+    }
+}
+
+/// Maps a frame for reading.
+pub fn map<'a>(
+    buffer: &'a gst::BufferRef,
+    info: &gst_video::VideoInfo,
+) -> Result<ReadFrame<'a>, Error> {
+    ReadFrame::from_buffer_ref_readable(buffer, info).map_err(|_| {
+        Error::Frame(format!(
+            "a buffer of {} bytes cannot be mapped as a {}x{} {} frame",
+            buffer.size(),
+            info.width(),
+            info.height(),
+            info.format()
+        ))
+    })
 }
 
 /// Posts `error` as an element error.

@@ -14,6 +14,12 @@ pub enum Error {
         path: PathBuf,
         cause: std::io::Error,
     },
+    /// A file that cannot be written.
+    #[error("cannot write {}: {cause}", path.display())]
+    Unwritable {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
     /// A file whose content is not what it should be.
     #[error("{}: {cause}", path.display())]
     Invalid { path: PathBuf, cause: String },
@@ -23,9 +29,18 @@ pub enum Error {
     /// A model that loads but does not do what its descriptor says.
     #[error("model {model}: {cause}")]
     Model { model: String, cause: String },
+    /// A frame whose pixels cannot be read.
+    #[error("{0}")]
+    Frame(String),
     /// Property values that do not go together.
     #[error("{0}")]
     Settings(String),
+}
+
+impl From<crate::image::UnreadableFrame> for Error {
+    fn from(error: crate::image::UnreadableFrame) -> Self {
+        Self::Frame(error.to_string())
+    }
 }
 
 impl Error {
@@ -58,9 +73,11 @@ impl Error {
         match self {
             Self::NotFound(_) => gst::error_msg!(gst::ResourceError::NotFound, ["{}", self]),
             Self::Unreadable { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{}", self]),
+            Self::Unwritable { .. } => gst::error_msg!(gst::ResourceError::OpenWrite, ["{}", self]),
             Self::Invalid { .. } => gst::error_msg!(gst::StreamError::WrongType, ["{}", self]),
             Self::Runtime(_) => gst::error_msg!(gst::LibraryError::Init, ["{}", self]),
             Self::Model { .. } => gst::error_msg!(gst::StreamError::Format, ["{}", self]),
+            Self::Frame(_) => gst::error_msg!(gst::StreamError::Failed, ["{}", self]),
             Self::Settings(_) => gst::error_msg!(gst::LibraryError::Settings, ["{}", self]),
         }
     }

@@ -86,3 +86,53 @@ impl<T: Default> Tracks<T> {
         }
     }
 }
+
+/// Whether a track's next piece of work is due at `now`: `interval` ms after the last one, or if
+/// time is unknown or ran backwards.
+pub fn is_due(last: Option<u64>, now: Option<u64>, interval: u32) -> bool {
+    match (last, now) {
+        (Some(last), Some(now)) if now >= last => now - last >= u64::from(interval) * 1_000_000,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_due_after_the_interval_or_a_jump() {
+        assert!(is_due(None, Some(0), 500));
+        assert!(is_due(Some(0), None, 500));
+        assert!(!is_due(Some(1_000_000), Some(500_999_999), 500));
+        assert!(is_due(Some(1_000_000), Some(501_000_000), 500));
+        assert!(
+            is_due(Some(9_000_000_000), Some(1), 500),
+            "time ran backwards"
+        );
+        assert!(is_due(Some(7), Some(7), 0));
+    }
+
+    #[test]
+    fn state_ends_with_its_track_or_the_stream() {
+        gst::init().expect("GStreamer starts");
+        let mut tracks = Tracks::<u32>::default();
+        *tracks.get(3) += 1;
+        *tracks.get(4) += 1;
+        let ended = TrackEnded {
+            id: 3,
+            first_seen: 1,
+            last_seen: 9,
+        };
+        let event: gst::Event = gst::event::CustomDownstream::new(ended.to_structure());
+        assert_eq!(TrackEnded::from_event(&event), Some(ended));
+        tracks.handle(&event);
+        assert_eq!(tracks.len(), 1);
+        tracks.handle(&gst::event::Segment::new(&gst::FormattedSegment::<
+            gst::ClockTime,
+        >::new()));
+        assert_eq!(tracks.len(), 1);
+        tracks.handle(&gst::event::FlushStop::new(true));
+        assert!(tracks.is_empty());
+    }
+}

@@ -1,0 +1,25 @@
+//! The element `faceagegender`: estimates age and gender of each face. With tracks, the mean age and
+//! the majority gender over the track.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \
+//!     faceagegender ! facemetajson ! fdsink
+//! ```
+
+mod imp;
+
+use glib::prelude::*;
+
+glib::wrapper! {
+    pub struct FaceAgeGender(ObjectSubclass<imp::FaceAgeGender>)
+        @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(
+        Some(plugin),
+        "faceagegender",
+        gst::Rank::NONE,
+        FaceAgeGender::static_type(),
+    )
+}

@@ -1,0 +1,473 @@
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use face_core::Error;
+use face_core::element::{self, Inference};
+use face_core::meta::{self, Embedding, Face, Recognition};
+use face_core::tracks::{Tracks, is_due};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::subclass::base_transform::GenerateOutputSuccess;
+use gst_base::subclass::prelude::*;
+
+use crate::gallery::Gallery;
+use crate::recognizer::Recognizer;
+use crate::vote::{TrackVote, Verdict, decide};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "facerecognizer",
+        gst::DebugColorFlags::empty(),
+        Some("Face recognizer"),
+    )
+});
+
+const MODEL: &str = "sface";
+const UNKNOWN: &str = "Unknown";
+const NEIGHBORS: u32 = 6;
+const INTERVAL: u32 = 500;
+/// Shown before a model is loaded: SFace's, the similarity 0.363 of OpenCV's `FaceRecognizerSF`.
+const DISTANCE_THRESHOLD: f64 = 0.637;
+
+#[derive(Clone)]
+struct Settings {
+    inference: Inference,
+    gallery: Option<PathBuf>,
+    /// Counts changes of `gallery`, so that the same path set again is read again.
+    gallery_serial: u64,
+    neighbors: u32,
+    /// The model's own where `None`.
+    distance_threshold: Option<f64>,
+    unknown_label: String,
+    vote: bool,
+    /// Milliseconds of stream time.
+    interval: u32,
+    attach_embedding: bool,
+}
+
+/// What is known of one track.
+#[derive(Default)]
+struct TrackState {
+    vote: TrackVote,
+    /// When the face was last embedded, in ns.
+    time: Option<u64>,
+}
+
+struct State {
+    recognizer: Recognizer,
+    gallery: Option<Gallery>,
+    gallery_serial: u64,
+    tracks: Tracks<TrackState>,
+    info: Option<gst_video::VideoInfo>,
+}
+
+pub struct FaceRecognizer {
+    settings: Mutex<Settings>,
+    state: Mutex<Option<State>>,
+}
+
+impl Default for FaceRecognizer {
+    fn default() -> Self {
+        Self {
+            settings: Mutex::new(Settings {
+                inference: Inference::new(MODEL),
+                gallery: None,
+                gallery_serial: 0,
+                neighbors: NEIGHBORS,
+                distance_threshold: None,
+                unknown_label: UNKNOWN.into(),
+                vote: true,
+                interval: INTERVAL,
+                attach_embedding: false,
+            }),
+            state: Mutex::new(None),
+        }
+    }
+}
+
+/// Reads the gallery that the settings name, which must fit the recogniser.
+fn open_gallery(settings: &Settings, recognizer: &Recognizer) -> Result<Option<Gallery>, Error> {
+    let Some(path) = &settings.gallery else {
+        return Ok(None);
+    };
+    let gallery = Gallery::read(path)?;
+    gallery.expect_model(path, &recognizer.model_id())?;
+    if gallery.dimensions() != recognizer.dimensions() {
+        return Err(Error::invalid(
+            path,
+            format!(
+                "embeddings of {} dimensions, the model gives {}",
+                gallery.dimensions(),
+                recognizer.dimensions()
+            ),
+        ));
+    }
+    Ok(Some(gallery))
+}
+
+impl State {
+    fn new(settings: &Settings) -> Result<Self, Error> {
+        let recognizer = Recognizer::new(&settings.inference.model, &settings.inference.options)?;
+        let gallery = open_gallery(settings, &recognizer)?;
+        if gallery.is_some()
+            && settings
+                .distance_threshold
+                .or(recognizer.distance_threshold())
+                .is_none()
+        {
+            return Err(Error::Settings(format!(
+                "the descriptor of model `{}` has no `distance_threshold`: set the property \
+                 distance-threshold",
+                settings.inference.model
+            )));
+        }
+        Ok(Self {
+            recognizer,
+            gallery,
+            gallery_serial: settings.gallery_serial,
+            tracks: Tracks::default(),
+            info: None,
+        })
+    }
+
+    /// Takes over a changed gallery; the old one stays if the new one cannot be used.
+    fn refresh_gallery(&mut self, settings: &Settings) -> Result<(), Error> {
+        if self.gallery_serial == settings.gallery_serial {
+            return Ok(());
+        }
+        self.gallery_serial = settings.gallery_serial;
+        self.gallery = open_gallery(settings, &self.recognizer)?;
+        // Votes by another gallery say nothing: every track is embedded anew.
+        self.tracks.clear();
+        Ok(())
+    }
+
+    fn verdict(&self, embedding: &[f32], settings: &Settings) -> Option<Verdict> {
+        let gallery = self.gallery.as_ref()?;
+        let threshold = settings
+            .distance_threshold
+            .or(self.recognizer.distance_threshold())
+            .unwrap_or(DISTANCE_THRESHOLD);
+        let k = settings.neighbors as usize;
+        Some(decide(
+            gallery,
+            &gallery.nearest(embedding, k),
+            k,
+            threshold,
+        ))
+    }
+
+    /// Embeds the face and counts the verdict.
+    fn embed(
+        &mut self,
+        frame: &face_core::image::ReadFrame,
+        face: &mut Face,
+        track: &mut TrackVote,
+        settings: &Settings,
+    ) -> Result<(), Error> {
+        let Some(found) = self.recognizer.embed(frame, face)? else {
+            return Ok(());
+        };
+        if let Some(verdict) = self.verdict(&found.embedding, settings) {
+            track.add(verdict, found.weight);
+        }
+        if settings.attach_embedding {
+            let model = self.recognizer.model_id().name;
+            face.embedding = Some(Embedding {
+                model,
+                values: found.embedding,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes names into `faces`. The frame is mapped only if a face is due.
+    fn process(
+        &mut self,
+        buffer: &gst::BufferRef,
+        faces: &mut [Face],
+        settings: &Settings,
+    ) -> Result<(), Error> {
+        if self.gallery.is_none() && !settings.attach_embedding {
+            return Ok(());
+        }
+        let time = buffer.pts().map(gst::ClockTime::nseconds);
+        let info = self.info.clone();
+        let mut frame = None;
+        for face in faces {
+            let mut track = match face.track {
+                Some(track) => std::mem::take(self.tracks.get(track.id)),
+                None => TrackState::default(),
+            };
+            if !face.is_predicted() && is_due(track.time, time, settings.interval) {
+                let info = info
+                    .as_ref()
+                    .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
+                let frame = match &frame {
+                    Some(frame) => frame,
+                    None => frame.insert(element::map(buffer, info)?),
+                };
+                self.embed(frame, face, &mut track.vote, settings)?;
+                track.time = time;
+            }
+            let verdict = match settings.vote {
+                true => track.vote.majority(),
+                false => track.vote.last().cloned(),
+            };
+            if let Some(verdict) = verdict {
+                face.recognition = Some(Recognition {
+                    name: verdict
+                        .person
+                        .unwrap_or_else(|| settings.unknown_label.clone()),
+                    confidence: verdict.share,
+                    distance: verdict.distance,
+                });
+            }
+            if let Some(id) = face.track.map(|t| t.id) {
+                *self.tracks.get(id) = track;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FaceRecognizer {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn process(&self, buffer: &mut gst::BufferRef) -> Result<(), Error> {
+        let settings = self.settings().clone();
+        let mut faces = meta::claim(buffer);
+        let mut refused = None;
+        if let Some(state) = self.state().as_mut() {
+            refused = state.refresh_gallery(&settings).err();
+            state.process(buffer, &mut faces, &settings)?;
+        }
+        if let Some(error) = refused {
+            // The stream goes on with the gallery that it had.
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ["{error}; the gallery in use stays"]
+            );
+        }
+        meta::update(buffer, &faces);
+        Ok(())
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for FaceRecognizer {
+    const NAME: &'static str = "GstFaceRecognizer";
+    type Type = super::FaceRecognizer;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for FaceRecognizer {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let mut properties = Inference::properties(
+                MODEL,
+                "Recognition model: a name (sface) or the path of an .onnx file with its descriptor \
+                 beside it",
+            );
+            properties.extend([
+                glib::ParamSpecString::builder("gallery")
+                    .nick("Gallery")
+                    .blurb(
+                        "Gallery file made by `facepipe enroll`; may be changed while playing, one \
+                         that cannot be used is then refused with a warning",
+                    )
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("neighbors")
+                    .nick("Neighbours")
+                    .blurb("How many of the nearest gallery rows vote")
+                    .minimum(1)
+                    .maximum(1024)
+                    .default_value(NEIGHBORS)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("distance-threshold")
+                    .nick("Distance threshold")
+                    .blurb(
+                        "Neighbours beyond this cosine distance vote for nobody (default: the \
+                         model's own)",
+                    )
+                    .minimum(0.0)
+                    .maximum(2.0)
+                    .default_value(DISTANCE_THRESHOLD)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("unknown-label")
+                    .nick("Unknown label")
+                    .blurb("The name of faces that are nobody of the gallery")
+                    .default_value(UNKNOWN)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("vote")
+                    .nick("Vote")
+                    .blurb(
+                        "Name a track by the weighted majority of its embeddings, not by the last \
+                         one",
+                    )
+                    .default_value(true)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("interval")
+                    .nick("Interval")
+                    .blurb("Stream time between two embeddings of one track (ms); 0 = every frame")
+                    .maximum(3_600_000)
+                    .default_value(INTERVAL)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("attach-embedding")
+                    .nick("Attach embedding")
+                    .blurb(
+                        "Attach embeddings to the faces, on the frames on which they are computed",
+                    )
+                    .default_value(false)
+                    .mutable_playing()
+                    .build(),
+            ]);
+            properties
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut settings = self.settings();
+        if settings.inference.set(pspec.name(), value) {
+            return;
+        }
+        // GObject has checked type and range; the fall-backs are never taken.
+        let text = || {
+            value
+                .get::<Option<String>>()
+                .ok()
+                .flatten()
+                .filter(|t| !t.is_empty())
+        };
+        match pspec.name() {
+            "gallery" => {
+                settings.gallery = text().map(PathBuf::from);
+                settings.gallery_serial += 1;
+            }
+            "neighbors" => settings.neighbors = value.get().unwrap_or(NEIGHBORS),
+            "distance-threshold" => settings.distance_threshold = value.get().ok(),
+            "unknown-label" => settings.unknown_label = text().unwrap_or(UNKNOWN.into()),
+            "vote" => settings.vote = value.get().unwrap_or_default(),
+            "interval" => settings.interval = value.get().unwrap_or_default(),
+            "attach-embedding" => settings.attach_embedding = value.get().unwrap_or_default(),
+            name => gst::warning!(CAT, imp = self, "no property {name}"),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = self.settings().clone();
+        if let Some(value) = settings.inference.get(pspec.name()) {
+            return value;
+        }
+        match pspec.name() {
+            "gallery" => settings
+                .gallery
+                .map(|path| path.to_string_lossy().into_owned())
+                .to_value(),
+            "neighbors" => settings.neighbors.to_value(),
+            "distance-threshold" => settings
+                .distance_threshold
+                .or_else(|| self.state().as_ref()?.recognizer.distance_threshold())
+                .unwrap_or(DISTANCE_THRESHOLD)
+                .to_value(),
+            "unknown-label" => settings.unknown_label.to_value(),
+            "vote" => settings.vote.to_value(),
+            "interval" => settings.interval.to_value(),
+            "attach-embedding" => settings.attach_embedding.to_value(),
+            _ => pspec.default_value().clone(),
+        }
+    }
+}
+
+impl GstObjectImpl for FaceRecognizer {}
+
+impl ElementImpl for FaceRecognizer {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Face recognizer",
+                "Filter/Analyzer/Video",
+                "Names faces by their nearest neighbours in a gallery",
+                "The gst-face developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
+            LazyLock::new(|| element::pad_templates(&element::pixel_caps()));
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for FaceRecognizer {
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = self.settings().clone();
+        let state = State::new(&settings).map_err(|e| e.to_message())?;
+        if state.gallery.is_none() && !settings.attach_embedding {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                [
+                    "no gallery is set, so faces get no names; make one with `facepipe enroll \
+                     PEOPLE_DIR -o friends.safetensors` and set gallery=friends.safetensors"
+                ]
+            );
+        }
+        *self.state() = Some(state);
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.state() = None;
+        Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info = gst_video::VideoInfo::from_caps(incaps)
+            .map_err(|_| gst::loggable_error!(CAT, "unusable caps {incaps}"))?;
+        if let Some(state) = self.state().as_mut() {
+            state.info = Some(info);
+        }
+        Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        if let Some(state) = self.state().as_mut() {
+            state.tracks.handle(&event);
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn transform_ip(
+        &self,
+        _buffer: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        // Never called: generate_output does the work, without a copy of the memory.
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        element::in_place(self, |buffer| self.process(buffer))
+    }
+}

@@ -1,0 +1,25 @@
+//! The element `facerecognizer`: names each face by its nearest neighbours in a gallery. With tracks,
+//! by the running majority over the track.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \
+//!     facerecognizer gallery=friends.safetensors ! facemetajson ! fdsink
+//! ```
+
+mod imp;
+
+use glib::prelude::*;
+
+glib::wrapper! {
+    pub struct FaceRecognizer(ObjectSubclass<imp::FaceRecognizer>)
+        @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(
+        Some(plugin),
+        "facerecognizer",
+        gst::Rank::NONE,
+        FaceRecognizer::static_type(),
+    )
+}

@@ -1,0 +1,99 @@
+//! From a mapped frame and a face to an embedding and its weight.
+
+use std::sync::Arc;
+
+use face_core::Error;
+use face_core::align::{Chips, chip_runner, landmarks_in};
+use face_core::image::ReadFrame;
+use face_core::meta::Face;
+use face_core::model::{Model, Task};
+use face_core::session::{self, Options, Runner, SharedSession};
+
+use crate::gallery::{ModelId, normalised};
+use crate::quality;
+
+/// A recognition model with the buffers that it needs.
+pub struct Recognizer {
+    session: Arc<SharedSession>,
+    runner: Runner,
+    chips: Chips,
+    /// Where one full channel of the last chip lies in the input, for its sharpness.
+    side: (usize, usize),
+}
+
+/// An embedding of length 1 and its weight in a vote, 0..=1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    pub embedding: Vec<f32>,
+    pub weight: f64,
+}
+
+impl Recognizer {
+    /// Loads `model` (name or path) and makes sure that its output fits its descriptor.
+    pub fn new(model: &str, options: &Options) -> Result<Self, Error> {
+        let model = Model::find(model)?;
+        model.expect_task(Task::Recognition)?;
+        if model.descriptor.decoder != "embedding" {
+            return Err(Error::invalid(
+                model.weights.with_extension("json"),
+                format!(
+                    "no recognition decoder `{}`; there is `embedding`",
+                    model.descriptor.decoder
+                ),
+            ));
+        }
+        let session = session::load(&model, options)?;
+        let runner = chip_runner(&session)?;
+        let found = runner.only_output()?.len();
+        let [_, _, height, width] = runner.shape();
+        let recognizer = Self {
+            session,
+            runner,
+            chips: Chips::default(),
+            side: (height, width),
+        };
+        if found != recognizer.dimensions() {
+            return Err(recognizer.session.unfit(format!(
+                "its embedding has {found} dimensions, its descriptor says {}",
+                recognizer.dimensions()
+            )));
+        }
+        Ok(recognizer)
+    }
+
+    /// What embeddings of this model are called in a gallery.
+    pub fn model_id(&self) -> ModelId {
+        ModelId {
+            name: self.session.descriptor.name.clone(),
+            sha256: self.session.sha256.clone(),
+        }
+    }
+
+    /// The length of an embedding.
+    pub fn dimensions(&self) -> usize {
+        self.session.descriptor.dimensions.unwrap_or(0)
+    }
+
+    /// The model's own threshold on cosine distance.
+    pub fn distance_threshold(&self) -> Option<f64> {
+        self.session.descriptor.distance_threshold
+    }
+
+    /// Embeds one face; `None` if it has no extent or the model gives no direction.
+    pub fn embed(&mut self, frame: &ReadFrame, face: &Face) -> Result<Option<Embedded>, Error> {
+        if !self.chips.fill(frame, face, &mut self.runner)? {
+            return Ok(None);
+        }
+        let (height, width) = self.side;
+        let green = &self.runner.input()[height * width..2 * height * width];
+        let sharpness = quality::sharpness(green, width);
+        self.runner.run()?;
+        let Some(embedding) = normalised(self.runner.only_output()?) else {
+            return Ok(None);
+        };
+        let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
+        let confidence = face.confidence.unwrap_or(1.0);
+        let weight = quality::weight(&landmarks, confidence, sharpness);
+        Ok(Some(Embedded { embedding, weight }))
+    }
+}

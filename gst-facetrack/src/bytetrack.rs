@@ -1,0 +1,167 @@
+//! ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box",
+//! ECCV 2022): detections of low confidence continue tracks, but begin none.
+
+use crate::assignment::assign;
+use crate::kalman::HeightFilter;
+use crate::tracker::{Detection, Ended, Params, Step, Track, TrackSet, Tracker};
+
+/// Confidence from which a detection is good enough to begin a track.
+///
+/// Face detectors are usually run at a threshold of 0.7, and give clear faces 0.8 and more. The
+/// paper's 0.6 would leave no low detections there; at 0.75 the faces that are blurred, turned or
+/// half hidden are the low ones. To profit in full, run the detector at about 0.3.
+const HIGH_CONFIDENCE: f64 = 0.75;
+/// Detections below this are noise (the paper's code).
+const LOW_CONFIDENCE: f64 = 0.1;
+
+// Least IoU of a track's predicted box and a detection, as in the paper's code: for good
+// detections of confirmed and of tentative tracks, and for low ones, of which less is believed.
+// (The code multiplies IoU by confidence first; among good detections this changes little.)
+const MIN_IOU_CONFIRMED: f64 = 0.2;
+const MIN_IOU_TENTATIVE: f64 = 0.3;
+const MIN_IOU_LOW: f64 = 0.5;
+
+fn is_high(detection: &Detection) -> bool {
+    detection.confidence >= HIGH_CONFIDENCE
+}
+
+fn is_low(detection: &Detection) -> bool {
+    // Neither high nor low if not a number.
+    (LOW_CONFIDENCE..HIGH_CONFIDENCE).contains(&detection.confidence)
+}
+
+/// An association under way.
+struct Association<'a> {
+    tracks: &'a [Track<HeightFilter>],
+    detections: &'a [Detection],
+    track_taken: Vec<bool>,
+    detection_taken: Vec<bool>,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl Association<'_> {
+    /// Pairs the remaining tracks and detections of two kinds.
+    fn stage(
+        &mut self,
+        min_iou: f64,
+        track: impl Fn(&Track<HeightFilter>) -> bool,
+        detection: impl Fn(&Detection) -> bool,
+    ) {
+        let rows: Vec<usize> = (0..self.tracks.len())
+            .filter(|&t| !self.track_taken[t] && track(&self.tracks[t]))
+            .collect();
+        let columns: Vec<usize> = (0..self.detections.len())
+            .filter(|&d| !self.detection_taken[d] && detection(&self.detections[d]))
+            .collect();
+        for (r, c) in assign(rows.len(), columns.len(), -min_iou, |r, c| {
+            let rect = &self.detections[columns[c]].rect;
+            -self.tracks[rows[r]].predicted().iou(rect)
+        }) {
+            let (t, d) = (rows[r], columns[c]);
+            self.track_taken[t] = true;
+            self.detection_taken[d] = true;
+            self.pairs.push((t, d));
+        }
+    }
+}
+
+fn associate(tracks: &[Track<HeightFilter>], detections: &[Detection]) -> Vec<(usize, usize)> {
+    let mut association = Association {
+        tracks,
+        detections,
+        track_taken: vec![false; tracks.len()],
+        detection_taken: vec![false; detections.len()],
+        pairs: Vec::new(),
+    };
+    association.stage(MIN_IOU_CONFIRMED, Track::is_confirmed, is_high);
+    association.stage(MIN_IOU_TENTATIVE, |track| !track.is_confirmed(), is_high);
+    // A face lost for some time is not found again by a low detection. Unlike in the paper,
+    // tentative tracks take part: the faces of a detector run at 0.7 hover about the threshold,
+    // and would get a new id each time.
+    association.stage(MIN_IOU_LOW, |track| !track.is_lost(), is_low);
+    association.pairs
+}
+
+/// The ByteTrack tracker.
+pub struct ByteTrack(TrackSet<HeightFilter>);
+
+impl ByteTrack {
+    pub fn new(next_id: u64) -> Self {
+        Self(TrackSet::new(next_id))
+    }
+}
+
+impl Tracker for ByteTrack {
+    fn step(
+        &mut self,
+        detections: &[Detection],
+        examined: bool,
+        time: u64,
+        params: &Params,
+    ) -> Step {
+        self.0
+            .step(detections, examined, time, params, associate, is_high)
+    }
+
+    fn finish(&mut self) -> Vec<Ended> {
+        self.0.finish()
+    }
+
+    fn next_id(&self) -> u64 {
+        self.0.next_id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::tests::{FRAME, at};
+
+    fn scored(x: f64, confidence: f64) -> Detection {
+        Detection {
+            confidence,
+            ..at(x, 0.0)
+        }
+    }
+
+    #[test]
+    fn low_detections_continue_tracks_but_begin_none() {
+        let (mut tracker, params) = (ByteTrack::new(1), Params::default());
+        for n in 0..10u64 {
+            let confidence = if n % 2 == 0 { 0.9 } else { 0.5 };
+            let found = [scored(3.0 * n as f64, confidence), scored(500.0, 0.7)];
+            let step = tracker.step(&found, true, n * FRAME, &params);
+            assert_eq!(step.tracked.len(), 1);
+            assert_eq!(
+                (step.tracked[0].id, step.tracked[0].detection),
+                (1, Some(0))
+            );
+        }
+        assert_eq!(tracker.next_id(), 2);
+    }
+
+    #[test]
+    fn a_lost_face_is_found_again_by_a_high_detection_only() {
+        let (mut tracker, params) = (ByteTrack::new(1), Params::default());
+        for n in 0..5 {
+            tracker.step(&[scored(0.0, 0.9)], true, n * FRAME, &params);
+        }
+        tracker.step(&[], true, 5 * FRAME, &params);
+        let step = tracker.step(&[scored(0.0, 0.6)], true, 6 * FRAME, &params);
+        assert!(step.tracked.iter().all(|t| t.detection.is_none()));
+        let step = tracker.step(&[scored(0.0, 0.8)], true, 7 * FRAME, &params);
+        assert_eq!(
+            (step.tracked[0].id, step.tracked[0].detection),
+            (1, Some(0))
+        );
+    }
+
+    #[test]
+    fn a_confidence_that_is_not_a_number_counts_for_nothing() {
+        let (mut tracker, params) = (ByteTrack::new(1), Params::default());
+        for n in 0..5 {
+            let step = tracker.step(&[scored(0.0, f64::NAN)], true, n * FRAME, &params);
+            assert_eq!(step, Step::default());
+        }
+    }
+}

@@ -1,0 +1,354 @@
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use face_core::element;
+use face_core::meta::{self, Face, Track};
+use face_core::tracks::TrackEnded;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::base_transform::GenerateOutputSuccess;
+use gst_base::subclass::prelude::*;
+
+use super::Algorithm;
+use crate::tracker::{self, Detection, Ended, Params, Tracker};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "facetracker",
+        gst::DebugColorFlags::empty(),
+        Some("Face tracker"),
+    )
+});
+
+const MILLISECOND: u64 = 1_000_000;
+
+#[derive(Clone, Copy, Default)]
+struct Settings {
+    algorithm: Algorithm,
+    params: Params,
+}
+
+struct State {
+    tracker: Box<dyn Tracker>,
+    algorithm: Algorithm,
+    /// Width and height of the frames.
+    size: (u32, u32),
+    /// How far time advances on a buffer without a timestamp, in ns.
+    frame_duration: u64,
+    /// The last frame's time, in ns.
+    time: Option<u64>,
+}
+
+pub struct FaceTracker {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+}
+
+impl Default for FaceTracker {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            state: Mutex::new(State::new(settings.algorithm, 1)),
+            settings: Mutex::new(settings),
+        }
+    }
+}
+
+impl State {
+    fn new(algorithm: Algorithm, next_id: u64) -> Self {
+        Self {
+            tracker: tracker::create(algorithm.into(), next_id),
+            algorithm,
+            size: (0, 0),
+            frame_duration: 40 * MILLISECOND,
+            time: None,
+        }
+    }
+
+    /// Ends all tracks.
+    fn finish(&mut self) -> Vec<Ended> {
+        self.time = None;
+        self.tracker.finish()
+    }
+
+    /// The time of a frame, and whether it does not follow on the one before.
+    fn advance(&mut self, buffer: &gst::BufferRef, max_lost: u64) -> (u64, bool) {
+        let time = match (buffer.pts(), self.time) {
+            (Some(pts), _) => pts.nseconds(),
+            (None, Some(time)) => time.saturating_add(self.frame_duration),
+            (None, None) => 0,
+        };
+        // A frame that was dropped on the way is marked as a discontinuity too: that ends no track.
+        let jumped = buffer.flags().contains(gst::BufferFlags::DISCONT)
+            && self
+                .time
+                .is_some_and(|last| time < last || time - last > max_lost);
+        self.time = Some(time);
+        (time, jumped)
+    }
+
+    /// Tracks the faces of one frame; returns the tracks that ended.
+    fn process(&mut self, buffer: &mut gst::BufferRef, settings: &Settings) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        if self.algorithm != settings.algorithm {
+            ended.extend(self.tracker.finish());
+            self.tracker = tracker::create(settings.algorithm.into(), self.tracker.next_id());
+            self.algorithm = settings.algorithm;
+        }
+        let (time, jumped) = self.advance(buffer, settings.params.max_lost);
+        if jumped {
+            ended.extend(self.tracker.finish());
+        }
+        let mut faces = meta::claim(buffer);
+        let detections: Vec<Detection> = faces
+            .iter()
+            .map(|face| Detection {
+                rect: face.rect,
+                confidence: face.confidence.unwrap_or(1.0),
+            })
+            .collect();
+        let examined = meta::examined(buffer).unwrap_or(true);
+        let step = self
+            .tracker
+            .step(&detections, examined, time, &settings.params);
+        ended.extend(step.ended);
+        let mut predicted = Vec::new();
+        for tracked in step.tracked {
+            let track = |predicted| Track {
+                id: tracked.id,
+                first_seen: tracked.first_seen,
+                predicted,
+            };
+            match tracked.detection.and_then(|i| faces.get_mut(i)) {
+                // A face that an earlier tracker predicted stays predicted.
+                Some(face) => face.track = Some(track(face.is_predicted())),
+                None => predicted.push(Face {
+                    rect: tracked.rect,
+                    track: Some(track(true)),
+                    ..Default::default()
+                }),
+            }
+        }
+        meta::update(buffer, &faces);
+        for face in predicted {
+            meta::add(buffer, self.size, &face);
+        }
+        ended
+    }
+}
+
+impl FaceTracker {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells downstream (if `push`) and the application. No lock may be held.
+    fn announce(&self, ended: Vec<Ended>, push: bool) {
+        for Ended {
+            id,
+            first_seen,
+            last_seen,
+        } in ended
+        {
+            gst::debug!(CAT, imp = self, "track {id} ended");
+            let structure = TrackEnded {
+                id,
+                first_seen,
+                last_seen,
+            }
+            .to_structure();
+            if push {
+                let event = gst::event::CustomDownstream::new(structure.clone());
+                self.obj().src_pad().push_event(event);
+            }
+            let message = gst::message::Element::builder(structure)
+                .src(&*self.obj())
+                .build();
+            // Fails only without a bus.
+            let _ = self.obj().post_message(message);
+        }
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for FaceTracker {
+    const NAME: &'static str = "GstFaceTracker";
+    type Type = super::FaceTracker;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for FaceTracker {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let defaults = Params::default();
+            let milliseconds = |name: &str, nick: &str, blurb: &str, default: u64| {
+                glib::ParamSpecUInt::builder(name)
+                    .nick(nick)
+                    .blurb(blurb)
+                    .maximum(3_600_000)
+                    .default_value((default / MILLISECOND) as u32)
+                    .mutable_playing()
+                    .build()
+            };
+            vec![
+                glib::ParamSpecEnum::builder_with_default("algorithm", Algorithm::default())
+                    .nick("Algorithm")
+                    .blurb("How faces are followed; a change ends all tracks")
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("iou-threshold")
+                    .nick("IoU threshold")
+                    .blurb(
+                        "algorithm=iou: how far a face's boxes in consecutive frames must overlap",
+                    )
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .default_value(defaults.iou_threshold)
+                    .mutable_playing()
+                    .build(),
+                milliseconds(
+                    "max-lost",
+                    "Longest loss",
+                    "How long a face may go undetected before its track ends (ms of stream time)",
+                    defaults.max_lost,
+                ),
+                milliseconds(
+                    "max-predicted",
+                    "Longest prediction",
+                    "How long a face that the detector misses is still reported, at predicted \
+                     places (ms of stream time)",
+                    defaults.max_predicted,
+                ),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut settings = self.settings();
+        // GObject has checked type and range; the fall-backs are never taken.
+        let nanoseconds = || u64::from(value.get::<u32>().unwrap_or_default()) * MILLISECOND;
+        match pspec.name() {
+            "algorithm" => settings.algorithm = value.get().unwrap_or_default(),
+            "iou-threshold" => settings.params.iou_threshold = value.get().unwrap_or_default(),
+            "max-lost" => settings.params.max_lost = nanoseconds(),
+            "max-predicted" => settings.params.max_predicted = nanoseconds(),
+            name => gst::warning!(CAT, imp = self, "no property {name}"),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = *self.settings();
+        match pspec.name() {
+            "algorithm" => settings.algorithm.to_value(),
+            "iou-threshold" => settings.params.iou_threshold.to_value(),
+            "max-lost" => ((settings.params.max_lost / MILLISECOND) as u32).to_value(),
+            "max-predicted" => ((settings.params.max_predicted / MILLISECOND) as u32).to_value(),
+            _ => pspec.default_value().clone(),
+        }
+    }
+}
+
+impl GstObjectImpl for FaceTracker {}
+
+impl ElementImpl for FaceTracker {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Face tracker",
+                "Filter/Analyzer/Video",
+                "Follows faces from frame to frame and predicts those that were not detected",
+                "The gst-face developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
+            LazyLock::new(|| element::pad_templates(&element::any_video_caps()));
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for FaceTracker {
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let mut state = self.state();
+        // Ids go on where they ended: none is ever used twice in the element's life.
+        *state = State::new(self.settings().algorithm, state.tracker.next_id());
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        let ended = self.state().finish();
+        self.announce(ended, false);
+        Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let unusable = || gst::loggable_error!(CAT, "unusable caps {incaps}");
+        let structure = incaps.structure(0).ok_or_else(unusable)?;
+        let side = |name| {
+            structure
+                .get::<i32>(name)
+                .ok()
+                .and_then(|v| u32::try_from(v).ok())
+        };
+        let mut state = self.state();
+        state.size = (
+            side("width").ok_or_else(unusable)?,
+            side("height").ok_or_else(unusable)?,
+        );
+        if let Ok(rate) = structure.get::<gst::Fraction>("framerate")
+            && rate.numer() > 0
+            && rate.denom() > 0
+        {
+            state.frame_duration = 1_000_000_000 * rate.denom() as u64 / rate.numer() as u64;
+        }
+        Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            // Stages behind drop their state by the flush itself.
+            gst::EventView::FlushStop(_) => {
+                let ended = self.state().finish();
+                self.announce(ended, false);
+            }
+            gst::EventView::Eos(_) | gst::EventView::StreamStart(_) => {
+                let ended = self.state().finish();
+                self.announce(ended, true);
+            }
+            _ => {}
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn transform_ip(
+        &self,
+        _buffer: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        // Never called: generate_output does the work, without a copy of the memory.
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let mut ended = Vec::new();
+        let output = element::in_place(self, |buffer| {
+            let settings = *self.settings();
+            ended = self.state().process(buffer, &settings);
+            Ok(())
+        });
+        self.announce(ended, true);
+        output
+    }
+}

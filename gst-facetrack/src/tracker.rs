@@ -1,0 +1,133 @@
+//! The interface of all trackers.
+//!
+//! Times are nanoseconds on any one clock. Motion is reckoned in frames, as in the papers: one
+//! call of [`Tracker::step`] is one frame.
+
+use crate::bytetrack::ByteTrack;
+use crate::iou::Iou;
+use crate::ocsort::OcSort;
+use face_core::geometry::Rect;
+
+#[cfg(test)]
+pub(crate) mod tests;
+mod tracks;
+
+pub(crate) use tracks::{Track, TrackSet};
+
+/// A face found in a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Pixels.
+    pub rect: Rect,
+    /// 0..=1.
+    pub confidence: f64,
+}
+
+/// What a step says of one face.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tracked {
+    pub id: u64,
+    /// The detection's own box, or the predicted one.
+    pub rect: Rect,
+    /// When the face was first detected, in ns.
+    pub first_seen: u64,
+    /// Index into the step's detections; `None` if the box is predicted.
+    pub detection: Option<usize>,
+}
+
+/// A track that is over. Its id never comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub id: u64,
+    /// When the face was first and last detected, in ns. Never in the wrong order, even if the
+    /// clock ran backwards in between.
+    pub first_seen: u64,
+    pub last_seen: u64,
+}
+
+impl Ended {
+    pub(crate) fn new(id: u64, first_seen: u64, last_seen: u64) -> Self {
+        Self {
+            id,
+            first_seen,
+            last_seen: last_seen.max(first_seen),
+        }
+    }
+}
+
+/// The outcome of a step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Step {
+    /// Detected faces in the order of the detections, then predicted ones.
+    pub tracked: Vec<Tracked>,
+    pub ended: Vec<Ended>,
+}
+
+/// Settings, which may change from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Params {
+    /// For [`Algorithm::Iou`]: how far a face's boxes in consecutive frames must overlap, 0..1.
+    pub iou_threshold: f64,
+    /// How long a face may go undetected before its track ends, in ns.
+    pub max_lost: u64,
+    /// How long a face that is no longer found is still reported, at predicted places, in ns.
+    pub max_predicted: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            iou_threshold: 0.5,
+            max_lost: 1_000_000_000,
+            max_predicted: 250_000_000,
+        }
+    }
+}
+
+/// Gives the faces of a video ids that stay with them. Deterministic.
+pub trait Tracker: Send {
+    /// Takes the next frame's detections. Those with a finite, non-empty box each appear once in
+    /// the answer (but see [`Algorithm::ByteTrack`]), the others are ignored.
+    ///
+    /// `examined` is false for a frame that was not searched for faces, and which therefore has
+    /// no detections: this counts as no miss.
+    fn step(
+        &mut self,
+        detections: &[Detection],
+        examined: bool,
+        time: u64,
+        params: &Params,
+    ) -> Step;
+
+    /// Ends all tracks, as at a flush, the end of the stream, or a discontinuity.
+    fn finish(&mut self) -> Vec<Ended>;
+
+    /// The id that the next new face will get, for handing over to another tracker.
+    fn next_id(&self) -> u64;
+}
+
+/// How faces are recognised from frame to frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Algorithm {
+    #[default]
+    OcSort,
+    /// Does not report detections of low confidence that no track accounts for.
+    ByteTrack,
+    Iou,
+}
+
+/// A tracker without tracks. `next_id` is its first id: 1, or the former tracker's
+/// [`Tracker::next_id`].
+pub fn create(algorithm: Algorithm, next_id: u64) -> Box<dyn Tracker> {
+    let next_id = next_id.max(1);
+    match algorithm {
+        Algorithm::OcSort => Box::new(OcSort::new(next_id)),
+        Algorithm::ByteTrack => Box::new(ByteTrack::new(next_id)),
+        Algorithm::Iou => Box::new(Iou::new(next_id)),
+    }
+}
+
+/// Whether a box can be tracked.
+pub(crate) fn is_usable(rect: &Rect) -> bool {
+    rect.is_finite() && rect.w > 0.0 && rect.h > 0.0
+}
