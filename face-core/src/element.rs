@@ -90,9 +90,14 @@ impl Inference {
     }
 }
 
-/// Raw video in system memory, in any format.
+/// Raw video in system memory, in any format. Those that decoders and cameras give, and that are
+/// read in place, come first: a converter in front chooses the first that it can make.
 pub fn pixel_caps() -> gst::Caps {
-    gst_video::VideoCapsBuilder::new().build()
+    use gst_video::VideoFormat::*;
+    let preferred = [I420, Nv12, Yv12, Nv21, Yuy2, Uyvy, Bgrx, Rgbx, Bgra, Rgba, Rgb, Bgr, Gray8];
+    let others = gst_video::VideoFormat::iter_raw().filter(|format| !preferred.contains(format));
+    let formats: Vec<_> = preferred.into_iter().chain(others).collect();
+    gst_video::VideoCapsBuilder::new().format_list(formats).build()
 }
 
 /// Raw video in any format and any memory.
