@@ -1,0 +1,292 @@
+//! Surfaces as GStreamer's overlays, and blended into frames.
+
+use std::sync::Arc;
+
+use gst_video::prelude::*;
+use gst_video::{
+    VideoFormat, VideoFormatInfo, VideoFrameRef, VideoInfo, VideoOverlayComposition,
+    VideoOverlayFormatFlags, VideoOverlayRectangle, ffi,
+};
+
+use super::draw::{Overlay, Surface};
+
+/// What cairo calls ARGB32.
+const FORMAT: VideoFormat = if cfg!(target_endian = "little") {
+    VideoFormat::Bgra
+} else {
+    VideoFormat::Argb
+};
+
+/// A surface as the memory of a buffer.
+struct Pixels(Arc<Surface>);
+
+impl AsRef<[u8]> for Pixels {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+/// The surface of an overlay, shared.
+fn pixels(overlay: &Overlay) -> Result<gst::Buffer, glib::BoolError> {
+    let surface = &overlay.surface;
+    let mut buffer = gst::Buffer::from_slice(Pixels(surface.clone()));
+    gst_video::VideoMeta::add(
+        buffer.make_mut(),
+        gst_video::VideoFrameFlags::empty(),
+        FORMAT,
+        surface.width,
+        surface.height,
+    )?;
+    Ok(buffer)
+}
+
+/// An overlay for a composition.
+pub fn rectangle(overlay: &Overlay) -> Result<VideoOverlayRectangle, glib::BoolError> {
+    let place = |v: u32| i32::try_from(v).map_err(|_| glib::bool_error!("{v} is too far out"));
+    Ok(VideoOverlayRectangle::new_raw(
+        &pixels(overlay)?,
+        place(overlay.x)?,
+        place(overlay.y)?,
+        overlay.surface.width,
+        overlay.surface.height,
+        VideoOverlayFormatFlags::PREMULTIPLIED_ALPHA,
+    ))
+}
+
+/// Side of the tiles. A multiple of every chroma subsampling: no tile shares a sample with another.
+const TILE: u32 = 16;
+
+/// Blends an overlay into a frame, with the same result as a composition's own blending. That one
+/// converts whole rows of the frame for each overlay, and an outline is mostly empty: here only
+/// tiles in which something is drawn are blended, where the format's layout is plain enough.
+pub fn blend(
+    frame: &mut VideoFrameRef<&mut gst::BufferRef>,
+    overlay: &Overlay,
+) -> Result<(), glib::BoolError> {
+    let surface = &overlay.surface;
+    let (right, bottom) = (overlay.x + surface.width, overlay.y + surface.height);
+    if !is_plain(&frame.format_info()) || right > frame.width() || bottom > frame.height() {
+        return VideoOverlayComposition::new([&rectangle(overlay)?])?.blend(frame);
+    }
+    let info = VideoInfo::builder(FORMAT, surface.width, surface.height)
+        .flags(gst_video::VideoFlags::PREMULTIPLIED_ALPHA)
+        .build()?;
+    let buffer = pixels(overlay)?;
+    let source = VideoFrameRef::from_buffer_ref_readable(&buffer, &info)?;
+    let mut y0 = overlay.y / TILE * TILE;
+    while y0 < bottom {
+        let y1 = (y0 + TILE).min(frame.height());
+        let mut x0 = overlay.x / TILE * TILE;
+        while x0 < right {
+            // As many tiles in a row as have something to show.
+            let mut x1 = x0;
+            while x1 < right && !is_clear(overlay, x1, y0) {
+                x1 += TILE;
+            }
+            if x1 > x0 {
+                let area = (x0, y0, x1.min(frame.width()), y1);
+                blend_area(frame, &source, area, (overlay.x, overlay.y))?;
+            }
+            x0 = x1.max(x0 + TILE);
+        }
+        y0 += TILE;
+    }
+    Ok(())
+}
+
+/// Whether the samples of a pixel lie where its coordinates say, in whole bytes.
+fn is_plain(format: &VideoFormatInfo) -> bool {
+    !format.is_complex()
+        && !format.is_tiled()
+        && !format.has_palette()
+        && format.pixel_stride().iter().all(|stride| *stride > 0)
+        && format
+            .w_sub()
+            .iter()
+            .chain(format.h_sub())
+            .all(|sub| *sub < 32 && TILE.is_multiple_of(1 << sub))
+}
+
+/// Whether an overlay shows nothing in the tile whose corner is at `(x, y)` of the frame.
+fn is_clear(overlay: &Overlay, x: u32, y: u32) -> bool {
+    let surface = &overlay.surface;
+    let data = (**surface).as_ref();
+    let columns = x.saturating_sub(overlay.x)..(x + TILE - overlay.x).min(surface.width);
+    let rows = y.saturating_sub(overlay.y)..(y + TILE - overlay.y).min(surface.height);
+    rows.into_iter().all(|row| {
+        let at = |column: u32| 4 * (row as usize * surface.width as usize + column as usize);
+        data[at(columns.start)..at(columns.end)]
+            .iter()
+            .fold(0, |all, byte| all | byte)
+            == 0
+    })
+}
+
+/// Blends what of `source`, whose corner is at `corner`, is inside of `area` (left, top, right and
+/// bottom, in pixels of the frame; left and top are multiples of [`TILE`]).
+fn blend_area(
+    frame: &mut VideoFrameRef<&mut gst::BufferRef>,
+    source: &VideoFrameRef<&gst::BufferRef>,
+    (x0, y0, x1, y1): (u32, u32, u32, u32),
+    corner: (u32, u32),
+) -> Result<(), glib::BoolError> {
+    let format = frame.format_info();
+    let strides = frame.plane_stride().to_vec();
+    // SAFETY: both are copies of the descriptions of mapped frames, which outlive them, and are
+    // never unmapped. `x0` and `y0` are multiples of every subsampling, `is_plain` said that a
+    // pixel's samples lie at its coordinates, and the area is inside of the frame: so each plane
+    // that is moved there holds at least `x1 - x0` times `y1 - y0` pixels from its new start.
+    // The source is only read.
+    unsafe {
+        let mut window = std::ptr::read(frame.as_mut_ptr());
+        let mut moved = [false; 4];
+        for (component, &plane) in format.plane().iter().enumerate() {
+            let plane = plane as usize;
+            if !std::mem::replace(&mut moved[plane], true) {
+                let row = (y0 >> format.h_sub()[component]) as isize;
+                let column = (x0 >> format.w_sub()[component]) as isize;
+                let step = format.pixel_stride()[component] as isize;
+                let offset = row * strides[plane] as isize + column * step;
+                window.data[plane] = window.data[plane].byte_offset(offset);
+            }
+        }
+        window.info.width = (x1 - x0) as i32;
+        window.info.height = (y1 - y0) as i32;
+        let mut source = std::ptr::read(source.as_ptr());
+        let (x, y) = (
+            i64::from(corner.0) - i64::from(x0),
+            i64::from(corner.1) - i64::from(y0),
+        );
+        let blended = ffi::gst_video_blend(&mut window, &mut source, x as i32, y as i32, 1.0);
+        glib::result_from_gboolean!(blended, "cannot blend into {:?}", format.format())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use face_core::geometry::{Point, Rect};
+
+    use super::super::color::Color;
+    use super::super::draw::{Mark, Painter};
+    use super::super::label::Label;
+    use super::*;
+
+    fn overlays(size: (u32, u32)) -> Vec<Overlay> {
+        let mark = |rect: Rect, predicted| Mark {
+            rect,
+            color: Color::of_track(3),
+            predicted,
+            outline: true,
+            landmarks: Some(
+                [rect.center(), Point::new(rect.x, rect.y)].repeat(3)[..5]
+                    .try_into()
+                    .expect("five"),
+            ),
+            label: Label {
+                name: "penny".into(),
+                detail: "83 %".into(),
+                second: "27".into(),
+            },
+        };
+        let marks = [
+            mark(Rect::new(31.3, 41.7, 60.0, 70.0), false),
+            mark(Rect::new(101.0, 20.0, 90.0, 200.0), true),
+        ];
+        Painter::default()
+            .draw(size, &marks, "Sans", 1.0)
+            .expect("cairo draws")
+    }
+
+    /// Blends with the composition's own code.
+    fn whole(frame: &mut VideoFrameRef<&mut gst::BufferRef>, rectangle: &VideoOverlayRectangle) {
+        let composition = VideoOverlayComposition::new([rectangle]).expect("composes");
+        composition.blend(frame).expect("blends");
+    }
+
+    #[test]
+    fn tiles_are_blended_as_the_whole() {
+        gst::init().expect("GStreamer starts");
+        let mut plain = Vec::new();
+        for &format in gst_video::VIDEO_FORMATS_ALL.iter() {
+            let info = VideoFormatInfo::from_format(format);
+            if is_plain(&info) {
+                plain.push(format);
+            }
+            for (width, height) in [(160, 128), (161, 131)] {
+                // GStreamer swaps U and V of the last column each time it packs such a row.
+                if format == VideoFormat::Nv61 && width % 2 == 1 {
+                    continue;
+                }
+                let info = VideoInfo::builder(format, width, height)
+                    .build()
+                    .expect("is a format");
+                let mut seed = 1_u32;
+                let noise = std::iter::repeat_with(|| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (seed >> 24) as u8
+                });
+                let noise: Vec<u8> = noise.take(info.size()).collect();
+                let mut expected = gst::Buffer::from_mut_slice(noise);
+                let found = {
+                    let buffer = expected.make_mut();
+                    let mut frame =
+                        VideoFrameRef::from_buffer_ref_writable(buffer, &info).expect("maps");
+                    // To and fro once: blending rewrites all of a row, with what noise has in
+                    // unused bits.
+                    let mut clear =
+                        gst::Buffer::with_size((width * height * 4) as usize).expect("memory");
+                    let writable = clear.make_mut();
+                    writable.map_writable().expect("maps").fill(0);
+                    gst_video::VideoMeta::add(
+                        writable,
+                        gst_video::VideoFrameFlags::empty(),
+                        FORMAT,
+                        width,
+                        height,
+                    )
+                    .expect("is a frame");
+                    let clear = VideoOverlayRectangle::new_raw(
+                        &clear,
+                        0,
+                        0,
+                        width,
+                        height,
+                        VideoOverlayFormatFlags::PREMULTIPLIED_ALPHA,
+                    );
+                    whole(&mut frame, &clear);
+                    drop(frame);
+                    let mut found = expected.copy_deep().expect("memory");
+                    let buffer = expected.make_mut();
+                    let mut reference =
+                        VideoFrameRef::from_buffer_ref_writable(buffer, &info).expect("maps");
+                    let buffer = found.make_mut();
+                    let mut frame =
+                        VideoFrameRef::from_buffer_ref_writable(buffer, &info).expect("maps");
+                    for overlay in overlays((width, height)) {
+                        whole(&mut reference, &rectangle(&overlay).expect("is one"));
+                        blend(&mut frame, &overlay).expect("blends");
+                    }
+                    drop(frame);
+                    found
+                };
+                let (expected, found) = (
+                    expected.map_readable().expect("maps"),
+                    found.map_readable().expect("maps"),
+                );
+                let differs = expected.iter().zip(found.iter()).position(|(a, b)| a != b);
+                assert_eq!(differs, None, "{format:?} {width}x{height}");
+            }
+        }
+        for format in [
+            VideoFormat::I420,
+            VideoFormat::Nv12,
+            VideoFormat::Yuy2,
+            VideoFormat::Rgb,
+            VideoFormat::Bgrx,
+            VideoFormat::Gray8,
+            VideoFormat::I42010le,
+        ] {
+            assert!(plain.contains(&format), "{format:?} is blended by tiles");
+        }
+    }
+}
