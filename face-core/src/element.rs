@@ -94,10 +94,14 @@ impl Inference {
 /// read in place, come first: a converter in front chooses the first that it can make.
 pub fn pixel_caps() -> gst::Caps {
     use gst_video::VideoFormat::*;
-    let preferred = [I420, Nv12, Yv12, Nv21, Yuy2, Uyvy, Bgrx, Rgbx, Bgra, Rgba, Rgb, Bgr, Gray8];
+    let preferred = [
+        I420, Nv12, Yv12, Nv21, Yuy2, Uyvy, Bgrx, Rgbx, Bgra, Rgba, Rgb, Bgr, Gray8,
+    ];
     let others = gst_video::VideoFormat::iter_raw().filter(|format| !preferred.contains(format));
     let formats: Vec<_> = preferred.into_iter().chain(others).collect();
-    gst_video::VideoCapsBuilder::new().format_list(formats).build()
+    gst_video::VideoCapsBuilder::new()
+        .format_list(formats)
+        .build()
 }
 
 /// Raw video in any format and any memory.
@@ -121,7 +125,8 @@ pub fn pad_templates(caps: &gst::Caps) -> Vec<gst::PadTemplate> {
 }
 
 /// Runs an in-place stage on the buffer that waits in a `BaseTransform`: `work` may change its
-/// metadata; the memory is shared, never copied. An error is posted on the bus.
+/// metadata; the memory is shared, never copied. A gap without content passes as it is. An error is
+/// posted on the bus.
 pub fn in_place<T>(
     stage: &T,
     work: impl FnOnce(&mut gst::BufferRef) -> Result<(), Error>,
@@ -134,6 +139,9 @@ where
     let Some(mut buffer) = stage.take_queued_buffer() else {
         return Ok(GenerateOutputSuccess::NoOutput);
     };
+    if buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP) {
+        return Ok(GenerateOutputSuccess::Buffer(buffer));
+    }
     match work(buffer.make_mut()) {
         Ok(()) => Ok(GenerateOutputSuccess::Buffer(buffer)),
         Err(error) => {

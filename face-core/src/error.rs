@@ -71,14 +71,14 @@ impl Error {
     /// The same as an element error, in the domain that a user can act on.
     pub fn to_message(&self) -> gst::ErrorMessage {
         match self {
-            Self::NotFound(_) => gst::error_msg!(gst::ResourceError::NotFound, ["{}", self]),
-            Self::Unreadable { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{}", self]),
-            Self::Unwritable { .. } => gst::error_msg!(gst::ResourceError::OpenWrite, ["{}", self]),
-            Self::Invalid { .. } => gst::error_msg!(gst::StreamError::WrongType, ["{}", self]),
-            Self::Runtime(_) => gst::error_msg!(gst::LibraryError::Init, ["{}", self]),
-            Self::Model { .. } => gst::error_msg!(gst::StreamError::Format, ["{}", self]),
-            Self::Frame(_) => gst::error_msg!(gst::StreamError::Failed, ["{}", self]),
-            Self::Settings(_) => gst::error_msg!(gst::LibraryError::Settings, ["{}", self]),
+            Self::NotFound(_) => gst::error_msg!(gst::ResourceError::NotFound, ("{}", self)),
+            Self::Unreadable { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ("{}", self)),
+            Self::Unwritable { .. } => gst::error_msg!(gst::ResourceError::OpenWrite, ("{}", self)),
+            Self::Invalid { .. } => gst::error_msg!(gst::StreamError::WrongType, ("{}", self)),
+            Self::Runtime(_) => gst::error_msg!(gst::LibraryError::Init, ("{}", self)),
+            Self::Model { .. } => gst::error_msg!(gst::StreamError::Format, ("{}", self)),
+            Self::Frame(_) => gst::error_msg!(gst::StreamError::Failed, ("{}", self)),
+            Self::Settings(_) => gst::error_msg!(gst::LibraryError::Settings, ("{}", self)),
         }
     }
 }

@@ -41,6 +41,17 @@ struct Plane<'a> {
     components: [Option<(usize, usize)>; 3],
 }
 
+impl Plane<'_> {
+    /// The component of a plane that holds nothing else.
+    fn alone(&self) -> Option<usize> {
+        let mut components = self.components.iter().flatten();
+        match (components.next(), components.next(), self.step) {
+            (Some((component, 0)), None, 1) => Some(*component),
+            _ => None,
+        }
+    }
+}
+
 /// `rgb = matrix · component + bias`, for components 0..=255.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct ToRgb {
@@ -87,6 +98,13 @@ impl ToRgb {
         let (gu, gv) = (-bu * kb / kg, -rv * kr / kg);
         let matrix = [[scale, 0.0, rv], [scale, gu, gv], [scale, bu, 0.0]];
         let bias = matrix.map(|[y, u, v]| -y * black - (u + v) * 128.0);
+        if info.format_info().n_components() == 1 && info.format_info().bits() == 8 {
+            // Read in place there is no chroma; unpacked it is neutral.
+            return Self {
+                matrix: [[scale, 0.0, 0.0]; 3],
+                bias: [-black * scale; 3],
+            };
+        }
         Self { matrix, bias }
     }
 }
@@ -96,7 +114,6 @@ pub struct Picture<'a> {
     width: usize,
     height: usize,
     planes: [Option<Plane<'a>>; 3],
-    gray: bool,
     to_rgb: ToRgb,
     /// The picture row that the planes begin with.
     first_row: usize,
@@ -118,7 +135,7 @@ impl<'a> Picture<'a> {
             // GStreamer's table has its chroma in the order of UYVY, its pack functions do not.
             && format.format() != gst_video::VideoFormat::Vyuy
             && (0..format.n_components().min(3) as usize).all(|c| {
-                format.depth()[c] == 8 && format.shift()[c] == 0 && format.pixel_stride()[c] > 0
+                format.depth()[c] == 8 && format.shift()[c] == 0 && (1..=4).contains(&format.pixel_stride()[c])
             });
         if simple {
             Self::in_place(frame)
@@ -146,7 +163,6 @@ impl<'a> Picture<'a> {
             width,
             height,
             planes: [Some(plane), None, None],
-            gray: false,
             to_rgb: ToRgb::IDENTITY,
             first_row: 0,
         })
@@ -195,7 +211,6 @@ impl<'a> Picture<'a> {
             width: frame.width() as usize,
             height: frame.height() as usize,
             planes,
-            gray: format.n_components() == 1,
             to_rgb: ToRgb::new(info),
             first_row: 0,
         })
@@ -263,7 +278,6 @@ impl<'a> Picture<'a> {
             width,
             height,
             planes: [Some(plane), None, None],
-            gray: false,
             to_rgb: ToRgb::new(info),
             first_row: rows.start,
         })
@@ -278,11 +292,27 @@ impl<'a> Picture<'a> {
     }
 }
 
+/// Ratios of source to target that have a loop of their own.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Ratio {
+    #[default]
+    Any,
+    /// Each target is one sample, in order.
+    Same,
+    /// Each target is the mean of this many samples, one group after the other.
+    Mean(usize),
+    /// Two targets a sample from the first sample on: chroma of 4:2:0 at full size.
+    Double,
+    /// Two targets for every three samples: chroma of 1920 pixels made 640.
+    ThreeHalves,
+}
+
 /// For each target position the source samples that it is made of: `count` of them from `first`
 /// on, with their weights (which sum to 1).
 #[derive(Debug, Default)]
 struct Taps {
     key: (u64, u64, usize, usize),
+    ratio: Ratio,
     count: usize,
     first: Vec<usize>,
     weights: Vec<f32>,
@@ -299,13 +329,23 @@ impl Taps {
         self.key = key;
         self.first.clear();
         self.weights.clear();
-        let exact = scale == 1.0 && start.fract() == 0.0;
+        let whole = start >= 0.0 && start.fract() == 0.0 && scale.fract() == 0.0;
+        let inside = whole && start + scale * length as f64 <= available as f64;
+        self.ratio = match scale {
+            1.0 if inside => Ratio::Same,
+            _ if inside && scale > 1.0 => Ratio::Mean(scale as usize),
+            1.5 if start == 0.0 && length % 2 == 0 && 3 * length / 2 <= available => {
+                Ratio::ThreeHalves
+            }
+            0.5 if start == 0.0 && available > 1 && length <= 2 * available => Ratio::Double,
+            _ => Ratio::Any,
+        };
         let area = scale > 1.0;
-        self.count = match (exact, area) {
-            (true, _) => 1,
-            (_, false) => 2,
-            (_, true) if scale.fract() == 0.0 && start.fract() == 0.0 => scale as usize,
-            (_, true) => scale.ceil() as usize + 1,
+        self.count = match self.ratio {
+            Ratio::Same => 1,
+            Ratio::Mean(count) => count,
+            _ if area => scale.ceil() as usize + 1,
+            _ => 2,
         }
         .min(available);
         let last_first = available - self.count;
@@ -371,67 +411,151 @@ fn blend_rows(target: &mut [f32], plane: &Plane, first: usize, weights: &[f32], 
     }
 }
 
-/// `target[i] = Σ weight · row[i]` along a row; `origin` is the sample that `row` begins with.
+/// The largest number of 8-bit samples whose sum fits 16 bits.
+const EXACT_SUM: usize = 257;
+
+/// `target[i] = Σ row[i]` over `count` rows of a plane.
 #[inline(always)]
-fn blend_columns(target: &mut [f32], row: &[f32], step: usize, taps: &Taps, origin: usize) {
-    #[inline(always)]
-    fn run<const N: usize>(
-        target: &mut [f32],
-        row: &[f32],
-        step: usize,
-        taps: &Taps,
-        origin: usize,
-    ) {
-        let (weights, _) = taps.weights.as_chunks::<N>();
-        for ((t, &first), weights) in target.iter_mut().zip(&taps.first).zip(weights) {
-            let samples = &row[(first - origin) * step..];
-            let mut sum = 0.0;
-            for k in 0..N {
-                sum += weights[k] * samples[k * step];
+fn sum_rows(target: &mut [u16], plane: &Plane, first: usize, count: usize, skip: usize) {
+    for k in 0..count {
+        let start = ((first + k) * plane.stride + skip).min(plane.data.len());
+        let row = &plane.data[start..(start + target.len()).min(plane.data.len())];
+        if k == 0 {
+            for (t, &s) in target.iter_mut().zip(row) {
+                *t = u16::from(s);
             }
-            *t = sum;
+        } else {
+            for (t, &s) in target.iter_mut().zip(row) {
+                *t += u16::from(s);
+            }
         }
     }
-    if taps.count == 1 && step == 1 && taps.first.first() == Some(&origin) {
-        // Equal resolution: nothing to weigh.
-        target.copy_from_slice(&row[..target.len()]);
-        return;
+}
+
+/// The mean of each `N` x `rows` samples, from the sums of the rows.
+#[inline(always)]
+fn mean_of_sums<const N: usize>(target: &mut [f32], sums: &[u16], rows: usize) {
+    let share = 1.0 / (N * rows) as f32;
+    let (groups, _) = sums.as_chunks::<N>();
+    for (t, group) in target.iter_mut().zip(groups) {
+        *t = f32::from(group.iter().sum::<u16>()) * share;
     }
-    match taps.count {
-        1 => run::<1>(target, row, step, taps, origin),
-        2 => run::<2>(target, row, step, taps, origin),
-        3 => run::<3>(target, row, step, taps, origin),
-        4 => run::<4>(target, row, step, taps, origin),
+}
+
+/// `target[i] = Σ weight · row[i]` along a row of interleaved samples, `STEP` apart; `origin` is the
+/// sample that `row` begins with.
+#[inline(always)]
+fn blend_columns<const STEP: usize>(target: &mut [f32], row: &[f32], taps: &Taps, origin: usize) {
+    match (taps.ratio, taps.count) {
+        (Ratio::Same, _) => {
+            for (t, samples) in target.iter_mut().zip(row.chunks(STEP)) {
+                *t = samples[0];
+            }
+        }
+        (Ratio::Double, _) => double::<STEP>(target, row),
+        (Ratio::ThreeHalves, _) => three_halves::<STEP>(target, row),
+        (Ratio::Mean(2), _) => mean::<2, STEP>(target, row),
+        (Ratio::Mean(3), _) => mean::<3, STEP>(target, row),
+        (Ratio::Mean(4), _) => mean::<4, STEP>(target, row),
+        (Ratio::Mean(6), _) => mean::<6, STEP>(target, row),
+        (_, 1) => weigh::<1, STEP>(target, row, taps, origin),
+        (_, 2) => weigh::<2, STEP>(target, row, taps, origin),
+        (_, 3) => weigh::<3, STEP>(target, row, taps, origin),
+        (_, 4) => weigh::<4, STEP>(target, row, taps, origin),
         _ => {
             for (i, t) in target.iter_mut().enumerate() {
                 let (first, weights) = taps.at(i);
-                let samples = row[(first - origin) * step..].iter().step_by(step);
+                let samples = row[(first - origin) * STEP..].iter().step_by(STEP);
                 *t = weights.iter().zip(samples).map(|(w, s)| w * s).sum();
             }
         }
     }
 }
 
-/// Converts a row of components to RGB 0..=255, in place.
 #[inline(always)]
-fn convert(rows: &mut [Vec<f32>; 3], to_rgb: &ToRgb, gray: bool) {
-    let [a, b, c] = rows;
-    if gray {
-        let ([scale, ..], bias) = (
-            to_rgb.matrix[0],
-            to_rgb.bias[0] + 128.0 * (to_rgb.matrix[0][1] + to_rgb.matrix[0][2]),
-        );
-        for ((a, b), c) in a.iter_mut().zip(b.iter_mut()).zip(c.iter_mut()) {
-            let value = (scale * *a + bias).clamp(0.0, 255.0);
-            (*a, *b, *c) = (value, value, value);
+fn weigh<const N: usize, const STEP: usize>(
+    target: &mut [f32],
+    row: &[f32],
+    taps: &Taps,
+    origin: usize,
+) {
+    let (weights, _) = taps.weights.as_chunks::<N>();
+    for ((t, &first), weights) in target.iter_mut().zip(&taps.first).zip(weights) {
+        let samples = &row[(first - origin) * STEP..][..(N - 1) * STEP + 1];
+        *t = (0..N).map(|k| weights[k] * samples[k * STEP]).sum();
+    }
+}
+
+#[inline(always)]
+fn mean<const N: usize, const STEP: usize>(target: &mut [f32], row: &[f32]) {
+    // The last group of an interleaved row may lack the components behind the wanted one.
+    for (t, group) in target.iter_mut().zip(row.chunks(N * STEP)) {
+        let group = &group[..(N - 1) * STEP + 1];
+        *t = (0..N).map(|k| group[k * STEP]).sum::<f32>() * (1.0 / N as f32);
+    }
+}
+
+#[inline(always)]
+fn three_halves<const STEP: usize>(target: &mut [f32], row: &[f32]) {
+    let (pairs, _) = target.as_chunks_mut::<2>();
+    for (pair, group) in pairs.iter_mut().zip(row.chunks(3 * STEP)) {
+        let group = &group[..2 * STEP + 1];
+        let (a, b, c) = (group[0], group[STEP], group[2 * STEP]);
+        *pair = [2.0 * a + b, b + 2.0 * c].map(|sum| sum * (1.0 / 3.0));
+    }
+}
+
+/// Linear interpolation at a quarter and three quarters of each sample.
+#[inline(always)]
+fn double<const STEP: usize>(target: &mut [f32], row: &[f32]) {
+    let samples = row.len().div_ceil(STEP);
+    let at = |i: usize| row[i.min(samples - 1) * STEP];
+    let (pairs, last) = target.as_chunks_mut::<2>();
+    if let Some(first) = pairs.first_mut() {
+        *first = [at(0), 0.75 * at(0) + 0.25 * at(1)];
+    }
+    let inner = pairs.len().min(samples - 1);
+    if inner > 1 {
+        // Three neighbours a pair, without a check for each.
+        let before = row.iter().step_by(STEP);
+        let middle = row[STEP..].iter().step_by(STEP);
+        let after = row[2 * STEP..].iter().step_by(STEP);
+        let around = before.zip(middle).zip(after);
+        for (pair, ((a, b), c)) in pairs[1..inner].iter_mut().zip(around) {
+            *pair = [0.25 * a + 0.75 * b, 0.75 * b + 0.25 * c];
         }
-    } else if *to_rgb != ToRgb::IDENTITY {
-        let ToRgb { matrix: m, bias } = *to_rgb;
-        for ((a, b), c) in a.iter_mut().zip(b.iter_mut()).zip(c.iter_mut()) {
-            let (x, y, z) = (*a, *b, *c);
-            *a = (m[0][0] * x + m[0][1] * y + m[0][2] * z + bias[0]).clamp(0.0, 255.0);
-            *b = (m[1][0] * x + m[1][1] * y + m[1][2] * z + bias[1]).clamp(0.0, 255.0);
-            *c = (m[2][0] * x + m[2][1] * y + m[2][2] * z + bias[2]).clamp(0.0, 255.0);
+    }
+    for (i, pair) in pairs.iter_mut().enumerate().skip(inner.max(1)) {
+        *pair = [
+            0.25 * at(i - 1) + 0.75 * at(i),
+            0.75 * at(i) + 0.25 * at(i + 1),
+        ];
+    }
+    let i = pairs.len();
+    for t in last {
+        *t = if i == 0 {
+            at(0)
+        } else {
+            0.25 * at(i - 1) + 0.75 * at(i)
+        };
+    }
+}
+
+/// One resampled row, in the colour space of the frame.
+pub struct Row<'a> {
+    components: [&'a [f32]; 3],
+    to_rgb: &'a ToRgb,
+}
+
+impl Row<'_> {
+    /// Writes `value · scale + bias` for the row's red (0), green (1) or blue (2), 0..=255.
+    #[inline(always)]
+    pub fn channel(&self, rgb: usize, scale: f32, bias: f32, target: &mut [f32]) {
+        let ([x, y, z], offset) = (self.to_rgb.matrix[rgb], self.to_rgb.bias[rgb]);
+        let [a, b, c] = self.components;
+        for (((t, a), b), c) in target.iter_mut().zip(a).zip(b).zip(c) {
+            let value = x * a + y * b + z * c + offset;
+            *t = value.clamp(0.0, 255.0) * scale + bias;
         }
     }
 }
@@ -447,8 +571,9 @@ struct PlaneTaps {
 #[derive(Debug, Default)]
 pub struct Sampler {
     taps: [PlaneTaps; 3],
-    /// One source row, blended vertically.
+    /// One source row, blended vertically, and its like for exact sums.
     blended: Vec<f32>,
+    summed: Vec<u16>,
     /// One target row a component.
     rows: [Vec<f32>; 3],
     /// The region around a face, planar RGB.
@@ -460,15 +585,15 @@ impl Sampler {
         Self::default()
     }
 
-    /// Resamples the region `source` of the picture to `width` x `height` and hands over each row
-    /// of red, green and blue, 0..=255.
+    /// Resamples the region `source` of the picture to `width` x `height` and hands over each
+    /// row.
     pub fn resample(
         &mut self,
         picture: &Picture,
         source: &Rect,
         width: usize,
         height: usize,
-        sink: impl FnMut(usize, [&[f32]; 3]),
+        sink: impl FnMut(usize, Row),
     ) {
         if width == 0 || height == 0 || !source.is_finite() || source.area() == 0.0 {
             return;
@@ -496,12 +621,7 @@ impl Sampler {
     /// The portable loop, compiled for wider registers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    fn rows_avx2(
-        &mut self,
-        picture: &Picture,
-        height: usize,
-        sink: impl FnMut(usize, [&[f32]; 3]),
-    ) {
+    fn rows_avx2(&mut self, picture: &Picture, height: usize, sink: impl FnMut(usize, Row)) {
         self.rows_portable(picture, height, sink);
     }
 
@@ -510,7 +630,7 @@ impl Sampler {
         &mut self,
         picture: &Picture,
         height: usize,
-        mut sink: impl FnMut(usize, [&[f32]; 3]),
+        mut sink: impl FnMut(usize, Row),
     ) {
         for y in 0..height {
             for (taps, plane) in self.taps.iter().zip(&picture.planes) {
@@ -518,28 +638,54 @@ impl Sampler {
                 // Only the columns between the first and the last tap are touched.
                 let origin = taps.x.first[0];
                 let end = taps.x.first[taps.x.first.len() - 1] + taps.x.count;
-                self.blended.resize((end - origin) * plane.step, 0.0);
                 let (first, weights) = taps.y.at(y);
-                blend_rows(
-                    &mut self.blended,
-                    plane,
-                    first,
-                    weights,
-                    origin * plane.step,
-                );
-                for (component, offset) in plane.components.iter().flatten() {
-                    let samples = &self.blended[*offset..];
-                    blend_columns(
-                        &mut self.rows[*component],
-                        samples,
-                        plane.step,
-                        &taps.x,
-                        origin,
-                    );
+                let skip = origin * plane.step;
+                let alone = plane.alone();
+                match (alone, taps.x.ratio, taps.y.ratio) {
+                    (Some(component), Ratio::Same, _) => {
+                        let target = &mut self.rows[component];
+                        blend_rows(target, plane, first, weights, skip);
+                        continue;
+                    }
+                    (Some(component), Ratio::Mean(n), Ratio::Mean(rows))
+                        if n * rows <= EXACT_SUM && [2, 3, 4, 6].contains(&n) =>
+                    {
+                        self.summed.resize(end - origin, 0);
+                        sum_rows(&mut self.summed, plane, first, rows, skip);
+                        let (target, sums) = (&mut self.rows[component], &self.summed);
+                        match n {
+                            2 => mean_of_sums::<2>(target, sums, rows),
+                            3 => mean_of_sums::<3>(target, sums, rows),
+                            4 => mean_of_sums::<4>(target, sums, rows),
+                            _ => mean_of_sums::<6>(target, sums, rows),
+                        }
+                        continue;
+                    }
+                    _ => {}
+                }
+                self.blended.resize((end - origin) * plane.step, 0.0);
+                blend_rows(&mut self.blended, plane, first, weights, skip);
+                for &(component, offset) in plane.components.iter().flatten() {
+                    let (target, row) = (&mut self.rows[component], &self.blended[offset..]);
+                    match plane.step {
+                        1 => blend_columns::<1>(target, row, &taps.x, origin),
+                        2 => blend_columns::<2>(target, row, &taps.x, origin),
+                        3 => blend_columns::<3>(target, row, &taps.x, origin),
+                        4 => blend_columns::<4>(target, row, &taps.x, origin),
+                        8 => blend_columns::<8>(target, row, &taps.x, origin),
+                        // `Picture` makes no others.
+                        _ => {}
+                    }
                 }
             }
-            convert(&mut self.rows, &picture.to_rgb, picture.gray);
-            sink(y, [&self.rows[0], &self.rows[1], &self.rows[2]]);
+            let [a, b, c] = &self.rows;
+            sink(
+                y,
+                Row {
+                    components: [a, b, c],
+                    to_rgb: &picture.to_rgb,
+                },
+            );
         }
     }
 
@@ -557,11 +703,12 @@ impl Sampler {
         let plane = width * height;
         let content = (content.0.min(width), content.1.min(height));
         let source = Rect::new(0.0, 0.0, picture.width as f64, picture.height as f64);
-        self.resample(picture, &source, content.0, content.1, |y, rgb| {
+        self.resample(picture, &source, content.0, content.1, |y, row| {
             for (channel, rows) in tensor.chunks_exact_mut(plane).take(3).enumerate() {
-                let row = &mut rows[y * width..(y + 1) * width];
-                normalise.row(channel, rgb, &mut row[..content.0]);
-                row[content.0..].fill(normalise.black(channel));
+                let (inside, beside) = rows[y * width..(y + 1) * width].split_at_mut(content.0);
+                let (scale, bias) = (normalise.scale[channel], normalise.bias[channel]);
+                row.channel(normalise.source[channel], scale, bias, inside);
+                beside.fill(normalise.black(channel));
             }
         });
         for (channel, rows) in tensor.chunks_exact_mut(plane).take(3).enumerate() {
@@ -658,10 +805,10 @@ impl Sampler {
         let region = Rect::new(x0, y0, cw as f64 * factor, ch as f64 * factor);
         let mut pixels = std::mem::take(&mut self.crop);
         pixels.resize(3 * cw * ch, 0.0);
-        self.resample(picture, &region, cw, ch, |y, rgb| {
-            for (channel, row) in rgb.iter().enumerate() {
+        self.resample(picture, &region, cw, ch, |y, row| {
+            for channel in 0..3 {
                 let start = (channel * ch + y) * cw;
-                pixels[start..start + cw].copy_from_slice(row);
+                row.channel(channel, 1.0, 0.0, &mut pixels[start..start + cw]);
             }
         });
         self.crop = pixels;
@@ -754,14 +901,6 @@ impl Normalise {
 
     fn black(&self, channel: usize) -> f32 {
         self.bias[channel]
-    }
-
-    #[inline(always)]
-    fn row(&self, channel: usize, rgb: [&[f32]; 3], target: &mut [f32]) {
-        let (scale, bias) = (self.scale[channel], self.bias[channel]);
-        for (t, s) in target.iter_mut().zip(rgb[self.source[channel]]) {
-            *t = s * scale + bias;
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! stay right behind any scaler. (The region's own `params` would be the natural place, but
 //! `videoconvert` and `videoscale` drop them.)
 
+use std::collections::HashSet;
 use std::sync::Once;
 
 use gst::meta::CustomMeta;
@@ -272,29 +273,31 @@ fn with_structure(buffer: &mut gst::BufferRef, edit: impl FnOnce(&mut gst::Struc
     }
 }
 
-/// The lowest id that no region and no entry of the buffer has, nor any below it.
-fn free_id(buffer: &gst::BufferRef) -> i32 {
-    let regions = buffer
-        .iter_meta::<VideoRegionOfInterestMeta>()
-        .map(|r| r.id())
-        .max();
-    let entries = CustomMeta::from_buffer(buffer, META_NAME)
-        .ok()
-        .and_then(|meta| {
-            let structure = meta.structure();
-            structure
-                .fields()
-                .filter_map(|f| f.as_str().strip_prefix("face-")?.parse::<i32>().ok())
-                .max()
-        });
-    regions.max(entries).unwrap_or(0).max(0).saturating_add(1)
+/// The ids of all regions of the buffer, and of all entries, whose regions may be gone.
+fn used_ids(buffer: &gst::BufferRef) -> HashSet<i32> {
+    let regions = buffer.iter_meta::<VideoRegionOfInterestMeta>();
+    let mut ids: HashSet<i32> = regions.map(|r| r.id()).collect();
+    if let Ok(meta) = CustomMeta::from_buffer(buffer, META_NAME) {
+        let fields = meta.structure().fields();
+        ids.extend(fields.filter_map(|f| f.as_str().strip_prefix("face-")?.parse::<i32>().ok()));
+    }
+    ids
+}
+
+/// An id above all in `used`, or the lowest free one if a stranger took the very last.
+fn free_id(used: &HashSet<i32>) -> i32 {
+    let highest = used.iter().copied().max().unwrap_or(0).max(0);
+    highest.checked_add(1).unwrap_or_else(|| {
+        let mut ids = 1..;
+        ids.find(|id| !used.contains(id)).unwrap_or(i32::MAX)
+    })
 }
 
 /// Gives each `face` region of a stranger an id of its own where it has none that is usable
 /// (positive, and unique among all regions of the buffer), then reads the faces.
 pub fn claim(buffer: &mut gst::BufferRef) -> Vec<Face> {
-    let mut next = free_id(buffer);
-    let mut taken: Vec<i32> = buffer
+    let mut used = used_ids(buffer);
+    let mut taken: HashSet<i32> = buffer
         .iter_meta::<VideoRegionOfInterestMeta>()
         .filter(|r| r.roi_type() != ROI_TYPE)
         .map(|r| r.id())
@@ -304,10 +307,11 @@ pub fn claim(buffer: &mut gst::BufferRef) -> Vec<Face> {
             continue;
         }
         if region.id() <= 0 || taken.contains(&region.id()) {
-            region.set_id(next);
-            next = next.saturating_add(1);
+            let id = free_id(&used);
+            region.set_id(id);
+            used.insert(id);
         }
-        taken.push(region.id());
+        taken.insert(region.id());
     }
     read(buffer)
 }
@@ -329,7 +333,7 @@ fn clipped(rect: &Rect, (width, height): (u32, u32)) -> Option<(u32, u32, u32, u
 /// inside of the frame.
 pub fn add(buffer: &mut gst::BufferRef, size: (u32, u32), face: &Face) -> Option<i32> {
     let region = clipped(&face.rect, size)?;
-    let id = free_id(buffer);
+    let id = free_id(&used_ids(buffer));
     VideoRegionOfInterestMeta::add(buffer, ROI_TYPE, region).set_id(id);
     let region = Rect::new(
         region.0.into(),
@@ -340,7 +344,7 @@ pub fn add(buffer: &mut gst::BufferRef, size: (u32, u32), face: &Face) -> Option
     with_structure(buffer, |structure| {
         structure.set(
             field(id),
-            entry_of(face, &region, gst::Structure::new_empty(&field(id))),
+            entry_of(face, &region, gst::Structure::new_empty(field(id))),
         );
     });
     Some(id)

@@ -50,7 +50,7 @@ pub enum ColorOrder {
 
 /// The image input: `value = (pixel − mean) · scale`, pixels 0..=255, mean and scale in the order
 /// of the channels.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub name: String,
@@ -70,14 +70,14 @@ fn one() -> u32 {
 
 /// Where facial landmarks belong in the model's input, in pixel indices of that input.
 /// `mouth` is the middle between the mouth corners.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alignment {
     pub template: Template,
 }
 
 /// See [`Alignment`]; at least two of the points are given.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     pub right_eye: Option<[f64; 2]>,
@@ -107,7 +107,7 @@ impl Template {
 }
 
 /// Where the weights are published as a Python package.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     pub package: String,
@@ -117,7 +117,7 @@ pub struct Source {
 }
 
 /// A model descriptor, `NAME.json` beside the weights `NAME.onnx`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Descriptor {
     pub name: String,

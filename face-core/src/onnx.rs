@@ -143,7 +143,7 @@ fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
 fn edited(
     message: &[u8],
     number: u32,
-    edit: &dyn Fn(&[u8]) -> Result<Vec<u8>, OnnxError>,
+    edit: impl Fn(&[u8]) -> Result<Vec<u8>, OnnxError>,
 ) -> Result<Vec<u8>, OnnxError> {
     let mut out = Vec::with_capacity(message.len());
     for field in Fields(message) {
@@ -159,8 +159,8 @@ fn edited(
 
 /// A copy of the value info with another shape, or with none (to be inferred).
 fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>, OnnxError> {
-    edited(value_info, field::VALUE_TYPE, &|kind| {
-        edited(kind, field::TYPE_TENSOR, &|tensor| {
+    edited(value_info, field::VALUE_TYPE, |kind| {
+        edited(kind, field::TYPE_TENSOR, |tensor| {
             let mut out = Vec::with_capacity(tensor.len());
             for field in Fields(tensor) {
                 let field = field?;

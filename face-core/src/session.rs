@@ -1,7 +1,6 @@
 //! ONNX Runtime: one environment a process, one session for all element instances that ask for
 //! the same model and options, and a [`Runner`] an instance that keeps its tensors bound.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
@@ -195,15 +194,19 @@ pub struct SharedSession {
     pub sha256: String,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+/// What two users of one session have in common.
+#[derive(PartialEq)]
 struct Key {
     weights: PathBuf,
     /// So that a file that was replaced is loaded anew.
     modified: Option<SystemTime>,
+    /// One file of weights may be linked beside several descriptors, and these may be edited.
+    descriptor: Descriptor,
     options: Options,
 }
 
-type Cache = HashMap<Key, Weak<SharedSession>>;
+/// A process has few sessions: they are looked through one by one.
+type Cache = Vec<(Key, Weak<SharedSession>)>;
 
 /// Loads `model`, or hands out the session that is loaded already.
 pub fn load(model: &Model, options: &Options) -> Result<Arc<SharedSession>, Error> {
@@ -216,16 +219,18 @@ pub fn load(model: &Model, options: &Options) -> Result<Arc<SharedSession>, Erro
         modified: std::fs::metadata(&model.weights)
             .and_then(|m| m.modified())
             .ok(),
+        descriptor: model.descriptor.clone(),
         options: options.clone(),
     };
     // Held while loading: forty instances that start together load the model once.
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(session) = cache.get(&key).and_then(Weak::upgrade) {
+    cache.retain(|(_, session)| session.strong_count() > 0);
+    let same = cache.iter().find(|(known, _)| *known == key);
+    if let Some(session) = same.and_then(|(_, session)| session.upgrade()) {
         return Ok(session);
     }
     let session = Arc::new(SharedSession::load(model, options)?);
-    cache.retain(|_, session| session.strong_count() > 0);
-    cache.insert(key, Arc::downgrade(&session));
+    cache.push((key, Arc::downgrade(&session)));
     Ok(session)
 }
 
