@@ -4,7 +4,6 @@
 use face_core::geometry::Rect;
 use face_core::meta::Face;
 use face_tests::{Frame, Picture, Running, run_picture};
-use gst::prelude::*;
 use serde_json::Value;
 
 const STAGES: &str = "facedetector ! facetracker ! facerecognizer attach-embedding=true ! \
@@ -27,7 +26,7 @@ fn halved(face: &Face) -> Rect {
 
 fn assert_close(a: &Rect, b: &Rect) {
     let far = [a.x - b.x, a.y - b.y, a.right() - b.right(), a.bottom() - b.bottom()];
-    assert!(far.iter().all(|d| d.abs() <= 1.0), "{a:?} is not {b:?}");
+    assert!(far.iter().all(|d| d.abs() <= 0.5), "{a:?} is not {b:?}");
 }
 
 fn faces() -> (Frame, Frame) {
@@ -45,7 +44,7 @@ fn nothing_of_a_face_is_lost() {
         assert_close(&halved(before), &after.rect);
         let points = before.landmarks.iter().flatten().zip(after.landmarks.iter().flatten());
         for (p, q) in points {
-            assert!((p.x / 2.0 - q.x).abs() <= 1.0 && (p.y / 2.0 - q.y).abs() <= 1.0);
+            assert!((p.x / 2.0 - q.x).abs() <= 0.5 && (p.y / 2.0 - q.y).abs() <= 0.5);
         }
         assert!(after.landmarks.is_some() && after.embedding.is_some() && after.age.is_some());
         let rest = |f: &Face| Face { rect: Rect::default(), landmarks: None, ..f.clone() };
@@ -77,7 +76,7 @@ fn json_tells_where_the_face_is_on_the_scaled_frame() {
         assert_close(&Rect::new(side(0), side(1), side(2), side(3)), &halved(before));
         let nose = before.landmarks.expect("landmarks")[2];
         let at = |i: usize| face["landmarks"][2][i].as_f64().expect("a number");
-        assert!((at(0) - nose.x / 2.0).abs() <= 1.0 && (at(1) - nose.y / 2.0).abs() <= 1.0);
+        assert!((at(0) - nose.x / 2.0).abs() <= 0.5 && (at(1) - nose.y / 2.0).abs() <= 0.5);
         assert_eq!(face["gender"], before.gender.as_ref().expect("a gender").label.as_str());
     }
 }

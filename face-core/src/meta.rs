@@ -316,17 +316,19 @@ pub fn claim(buffer: &mut gst::BufferRef) -> Vec<Face> {
     read(buffer)
 }
 
-/// `rect` in whole pixels, clipped to the frame; `None` if nothing of it is inside.
+/// `rect` in whole pixels, clipped to the frame; `None` if nothing of it is inside. The corners are
+/// moved outwards to even pixels: scalers round a region's numbers down, and so lose nothing on the
+/// way to half the size.
 fn clipped(rect: &Rect, (width, height): (u32, u32)) -> Option<(u32, u32, u32, u32)> {
     let frame = Rect::new(0.0, 0.0, width.into(), height.into());
     let inside = rect.intersection(&frame);
     if !rect.is_finite() || inside.area() == 0.0 {
         return None;
     }
-    let (x0, y0) = (inside.x.floor(), inside.y.floor());
-    let x1 = inside.right().ceil().min(frame.w);
-    let y1 = inside.bottom().ceil().min(frame.h);
-    Some((x0 as u32, y0 as u32, (x1 - x0) as u32, (y1 - y0) as u32))
+    let (x0, y0) = (inside.x as u32 & !1, inside.y as u32 & !1);
+    let end = |value: f64, limit: u32| (value.ceil() as u32).next_multiple_of(2).min(limit);
+    let (x1, y1) = (end(inside.right(), width), end(inside.bottom(), height));
+    Some((x0, y0, x1 - x0, y1 - y0))
 }
 
 /// Adds a face to a frame of `size` (width, height) and returns its id; `None` if nothing of it is
@@ -445,7 +447,7 @@ mod tests {
             .expect("a region");
         assert_eq!(
             (region.roi_type(), region.rect()),
-            ("face", (0, 10, 37, 52))
+            ("face", (0, 10, 38, 52))
         );
     }
 
