@@ -25,7 +25,12 @@ fn halved(face: &Face) -> Rect {
 }
 
 fn assert_close(a: &Rect, b: &Rect) {
-    let far = [a.x - b.x, a.y - b.y, a.right() - b.right(), a.bottom() - b.bottom()];
+    let far = [
+        a.x - b.x,
+        a.y - b.y,
+        a.right() - b.right(),
+        a.bottom() - b.bottom(),
+    ];
     assert!(far.iter().all(|d| d.abs() <= 0.5), "{a:?} is not {b:?}");
 }
 
@@ -42,12 +47,20 @@ fn nothing_of_a_face_is_lost() {
     assert_eq!((before.faces.len(), after.faces.len()), (6, 6));
     for (before, after) in before.faces.iter().zip(&after.faces) {
         assert_close(&halved(before), &after.rect);
-        let points = before.landmarks.iter().flatten().zip(after.landmarks.iter().flatten());
+        let points = before
+            .landmarks
+            .iter()
+            .flatten()
+            .zip(after.landmarks.iter().flatten());
         for (p, q) in points {
             assert!((p.x / 2.0 - q.x).abs() <= 0.5 && (p.y / 2.0 - q.y).abs() <= 0.5);
         }
         assert!(after.landmarks.is_some() && after.embedding.is_some() && after.age.is_some());
-        let rest = |f: &Face| Face { rect: Rect::default(), landmarks: None, ..f.clone() };
+        let rest = |f: &Face| Face {
+            rect: Rect::default(),
+            landmarks: None,
+            ..f.clone()
+        };
         assert_eq!(rest(before), rest(after));
     }
 }
@@ -63,21 +76,36 @@ fn json_tells_where_the_face_is_on_the_scaled_frame() {
     let source = pipeline.source();
     source.set_caps(Some(&group().caps()));
     pipeline.play().expect("it starts");
-    source.push_buffer(group().buffer(gst::ClockTime::ZERO)).expect("it flows");
+    source
+        .push_buffer(group().buffer(gst::ClockTime::ZERO))
+        .expect("it flows");
     source.end_of_stream().expect("it flows");
     let sample = pipeline.sink().pull_sample().expect("a line");
-    let map = sample.buffer().expect("a buffer").map_readable().expect("readable");
+    let map = sample
+        .buffer()
+        .expect("a buffer")
+        .map_readable()
+        .expect("readable");
     let line: Value = serde_json::from_slice(&map).expect("valid JSON");
-    assert_eq!((&line["width"], &line["height"]), (&640.into(), &360.into()));
+    assert_eq!(
+        (&line["width"], &line["height"]),
+        (&640.into(), &360.into())
+    );
     let faces = line["faces"].as_array().expect("faces");
     assert_eq!(faces.len(), 6);
     for (face, before) in faces.iter().zip(&before.faces) {
         let side = |i: usize| face["box"][i].as_f64().expect("a number");
-        assert_close(&Rect::new(side(0), side(1), side(2), side(3)), &halved(before));
+        assert_close(
+            &Rect::new(side(0), side(1), side(2), side(3)),
+            &halved(before),
+        );
         let nose = before.landmarks.expect("landmarks")[2];
         let at = |i: usize| face["landmarks"][2][i].as_f64().expect("a number");
         assert!((at(0) - nose.x / 2.0).abs() <= 0.5 && (at(1) - nose.y / 2.0).abs() <= 0.5);
-        assert_eq!(face["gender"], before.gender.as_ref().expect("a gender").label.as_str());
+        assert_eq!(
+            face["gender"],
+            before.gender.as_ref().expect("a gender").label.as_str()
+        );
     }
 }
 
@@ -96,8 +124,7 @@ fn the_overlay_is_drawn_where_the_face_is_on_the_scaled_frame() {
         .expect("the pipeline runs");
     let (a, b) = (pixels(&plain), pixels(&drawn));
     assert_eq!(a.len(), 640 * 360 * 4);
-    let changed =
-        |x: usize, y: usize| a[(y * 640 + x) * 4..][..3] != b[(y * 640 + x) * 4..][..3];
+    let changed = |x: usize, y: usize| a[(y * 640 + x) * 4..][..3] != b[(y * 640 + x) * 4..][..3];
     for face in &before.faces {
         let rect = halved(face);
         // Along the middle of each side: the changed pixels around it.
@@ -115,7 +142,10 @@ fn the_overlay_is_drawn_where_the_face_is_on_the_scaled_frame() {
             (row(rect.y), rect.y),
             (row(rect.bottom()), rect.bottom()),
         ] {
-            assert!((drawn - edge).abs() <= 1.5, "an edge at {drawn} instead of {edge}");
+            assert!(
+                (drawn - edge).abs() <= 1.5,
+                "an edge at {drawn} instead of {edge}"
+            );
         }
     }
 }

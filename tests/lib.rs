@@ -8,6 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use face_core::meta::{self, Face};
 use gst::prelude::*;
 
+pub mod feed;
+
 /// How long any pipeline here may take; one that hangs fails its test instead.
 pub const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(240);
 
@@ -54,7 +56,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn new(sample: gst::Sample) -> Result<Self> {
+    pub fn new(sample: gst::Sample) -> Result<Self> {
         let buffer = sample.buffer().context("a sample without a buffer")?;
         let structure = sample
             .caps()
@@ -117,6 +119,11 @@ impl Running {
             Ok(_) => Ok(()),
             Err(e) => Err(bus_error(&self.0).unwrap_or_else(|| e.into())),
         }
+    }
+
+    /// Fails with the first error on the bus.
+    pub fn check(&self) -> Result<()> {
+        bus_error(&self.0).map_or(Ok(()), Err)
     }
 
     /// The next frame at `out`; `None` at the end of the stream.
@@ -191,6 +198,7 @@ impl Picture {
     }
 
     pub fn info(&self) -> gst_video::VideoInfo {
+        init();
         gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, self.width, self.height)
             .fps(gst::Fraction::new(25, 1))
             .build()

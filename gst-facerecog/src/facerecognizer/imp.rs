@@ -253,7 +253,7 @@ impl FaceRecognizer {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Settings,
-                ["{error}; the gallery in use stays"]
+                ("{error}; the gallery in use stays")
             );
         }
         meta::update(buffer, &faces);
@@ -428,10 +428,10 @@ impl BaseTransformImpl for FaceRecognizer {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Settings,
-                [
+                (
                     "no gallery is set, so faces get no names; make one with `facepipe enroll \
                      PEOPLE_DIR -o friends.safetensors` and set gallery=friends.safetensors"
-                ]
+                )
             );
         }
         *self.state() = Some(state);
