@@ -1,0 +1,268 @@
+//! The parts of the pipeline.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Result;
+use gst::prelude::*;
+
+use super::Args;
+use crate::graph::{chain, make, make_first, pad, set};
+use crate::output::Output;
+
+/// A queue for a few pictures: what is on both sides of it runs in parallel.
+fn picture_queue() -> Result<gst::Element> {
+    let queue = make("queue")?;
+    set(&queue, "max-size-buffers", 3)?;
+    set(&queue, "max-size-bytes", 0)?;
+    set(&queue, "max-size-time", 0)?;
+    Ok(queue)
+}
+
+/// The stages that look at every frame; returns the first element and the last, a tee.
+pub fn build_stages(pipeline: &gst::Pipeline, args: &Args) -> Result<(gst::Element, gst::Element)> {
+    let first = picture_queue()?;
+    // Turns videos that were taken upright or upside down; others pass through both unchanged.
+    let convert = make("videoconvert")?;
+    let flip = make("videoflip")?;
+    set(&flip, "video-direction", "auto")?;
+
+    let detector = make("facedetector")?;
+    set(&detector, "model", &args.detector)?;
+    set(&detector, "interval", args.interval)?;
+    set(&detector, "inference-size", args.inference_size)?;
+    set(&detector, "confidence-threshold", args.confidence)?;
+    inference(&detector, args)?;
+    let tracker = make("facetracker")?;
+    set(&tracker, "algorithm", &args.algorithm)?;
+    let mut elements = vec![
+        first.clone(),
+        convert,
+        flip,
+        detector,
+        picture_queue()?,
+        tracker,
+    ];
+
+    if let Some(gallery) = &args.gallery {
+        let recognizer = make("facerecognizer")?;
+        set(&recognizer, "gallery", gallery.display())?;
+        set(&recognizer, "model", &args.model)?;
+        inference(&recognizer, args)?;
+        elements.push(recognizer);
+    }
+    if !args.no_age_gender {
+        let age_gender = make("faceagegender")?;
+        inference(&age_gender, args)?;
+        elements.push(age_gender);
+    }
+    let tee = make("tee")?;
+    elements.push(tee.clone());
+    chain(pipeline, &elements.iter().collect::<Vec<_>>())?;
+    Ok((first, tee))
+}
+
+/// Sets what all inference stages have.
+fn inference(element: &gst::Element, args: &Args) -> Result<()> {
+    set(element, "threads", args.threads)?;
+    set(element, "execution-provider", &args.execution_provider)
+}
+
+/// Sets what all sinks have: no waiting, neither for the clock nor for other sinks. The latter
+/// would be for ever, as an encoder looks ahead further than the queues reach.
+fn sink(name: &str) -> Result<gst::Element> {
+    let sink = make(name)?;
+    set(&sink, "sync", false)?;
+    set(&sink, "async", false)?;
+    Ok(sink)
+}
+
+/// A sink that writes to `output`.
+fn file_sink(output: &Output) -> Result<gst::Element> {
+    let sink = sink("filesink")?;
+    sink.set_property("location", output.writable());
+    Ok(sink)
+}
+
+/// The branch that writes JSON lines, to standard output without `output`.
+pub fn build_json(
+    pipeline: &gst::Pipeline,
+    tee: &gst::Element,
+    output: Option<&Output>,
+) -> Result<()> {
+    let queue = picture_queue()?;
+    let json = make("facemetajson")?;
+    let sink = match output {
+        Some(output) => file_sink(output)?,
+        None => sink("fdsink")?,
+    };
+    chain(pipeline, &[&queue, &json, &sink])?;
+    tee.link(&queue)?;
+    Ok(())
+}
+
+/// The muxer for a file name.
+pub fn muxer(path: &Path) -> Option<&'static str> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "mp4" | "m4v" => Some("mp4mux"),
+        "mkv" => Some("matroskamux"),
+        _ => None,
+    }
+}
+
+/// The branch that draws, encodes and writes the video; returns the muxer.
+pub fn build_video(
+    pipeline: &gst::Pipeline,
+    tee: &gst::Element,
+    path: Option<&Path>,
+    output: &Output,
+) -> Result<gst::Element> {
+    let queue = picture_queue()?;
+    let overlay = make("facemetaoverlay")?;
+    let convert = make("videoconvert")?;
+    // The one format that every player decodes.
+    let format = make("capsfilter")?;
+    set(&format, "caps", "video/x-raw,format=I420")?;
+    let crop = make("videocrop")?;
+    let scale = make("videoscale")?;
+    let size = make("capsfilter")?;
+    keep_size(&crop, &size)?;
+    fill_durations(&pad(&crop, "sink")?);
+    let mux = make(path.and_then(muxer).unwrap_or("mp4mux"))?;
+    let mut elements = vec![
+        queue.clone(),
+        overlay,
+        convert,
+        format,
+        crop,
+        scale,
+        size,
+        picture_queue()?,
+    ];
+    elements.extend(video_encoder()?);
+    elements.extend([coded_queue()?, mux.clone(), file_sink(output)?]);
+    chain(pipeline, &elements.iter().collect::<Vec<_>>())?;
+    tee.link(&queue)?;
+    Ok(mux)
+}
+
+/// Cuts odd sizes to even ones, as H.264 needs them, and keeps the size of the first frame, as a
+/// file can have only one. The first frame's, not the first caps': those of a rotated video change
+/// before it.
+fn keep_size(crop: &gst::Element, filter: &gst::Element) -> Result<()> {
+    let fixed = AtomicBool::new(false);
+    let (cropper, filter) = (crop.downgrade(), filter.downgrade());
+    let mask = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
+    pad(crop, "sink")?.add_probe(mask, move |_, info| {
+        if info.buffer().is_some() {
+            fixed.store(true, Ordering::Relaxed);
+        } else if let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view())
+            && let Ok(video) = gst_video::VideoInfo::from_caps(caps.caps())
+            && let (Some(crop), Some(filter)) = (cropper.upgrade(), filter.upgrade())
+        {
+            crop.set_property("right", (video.width() % 2) as i32);
+            crop.set_property("bottom", (video.height() % 2) as i32);
+            if !fixed.load(Ordering::Relaxed) {
+                filter.set_property("caps", even_size(&video));
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+/// Gives frames a duration that the decoder left without: a muxer would end the file at the start of
+/// the last frame, which players then leave out. The nanosecond that `h264parse` makes of a varying
+/// rate is none, either.
+fn fill_durations(pad: &gst::Pad) {
+    let previous = Mutex::new(None);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let Some(buffer) = info.buffer_mut() else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let mut previous = previous.lock().unwrap_or_else(PoisonError::into_inner);
+        if !buffer.duration().is_some_and(is_plausible) {
+            let since = buffer
+                .pts()
+                .zip(*previous)
+                .and_then(|(pts, before)| pts.checked_sub(before));
+            let duration = frame_duration(pad)
+                .or(since)
+                .filter(|&duration| is_plausible(duration))
+                .unwrap_or(gst::ClockTime::from_mseconds(40));
+            buffer.make_mut().set_duration(duration);
+        }
+        *previous = buffer.pts();
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Whether a frame can have this duration.
+fn is_plausible(duration: gst::ClockTime) -> bool {
+    duration >= gst::ClockTime::from_useconds(100)
+}
+
+/// The duration of a frame by the caps of `pad`; `None` where the rate varies.
+fn frame_duration(pad: &gst::Pad) -> Option<gst::ClockTime> {
+    let rate: gst::Fraction = pad.current_caps()?.structure(0)?.get("framerate").ok()?;
+    let numer = u64::try_from(rate.numer()).ok().filter(|&n| n > 0)?;
+    let denom = u64::try_from(rate.denom()).ok()?;
+    gst::ClockTime::SECOND
+        .mul_div_floor(denom, numer)
+        .filter(|&duration| is_plausible(duration))
+}
+
+/// Caps of the size of `video`, made even.
+fn even_size(video: &gst_video::VideoInfo) -> gst::Caps {
+    gst::Caps::builder("video/x-raw")
+        .field("width", (video.width() & !1) as i32)
+        .field("height", (video.height() & !1) as i32)
+        .field("pixel-aspect-ratio", video.par())
+        .build()
+}
+
+/// An H.264 encoder for good quality at high speed, and the parser that it needs before a muxer.
+fn video_encoder() -> Result<Vec<gst::Element>> {
+    let encoder = make_first(&["x264enc", "openh264enc"])?;
+    if encoder.find_property("speed-preset").is_none() {
+        set(&encoder, "rate-control", "quality")?;
+        set(&encoder, "bitrate", 6_000_000)?;
+        set(&encoder, "complexity", "low")?;
+        let parse = make("h264parse")?;
+        fill_durations(&pad(&parse, "src")?);
+        return Ok(vec![encoder, parse]);
+    }
+    set(&encoder, "speed-preset", "veryfast")?;
+    set(&encoder, "pass", "qual")?;
+    set(&encoder, "quantizer", 22)?;
+    set(&encoder, "key-int-max", 100)?;
+    // Without a parser, which would give all frames a wrong duration where the rate varies.
+    Ok(vec![encoder])
+}
+
+/// A queue for encoded data: small, and many frames of it, as a muxer waits for the slower stream.
+fn coded_queue() -> Result<gst::Element> {
+    let queue = make("queue")?;
+    set(&queue, "max-size-buffers", 0)?;
+    set(&queue, "max-size-bytes", 64 << 20)?;
+    set(&queue, "max-size-time", 0)?;
+    Ok(queue)
+}
+
+/// The branch that encodes the sound; returns the pad that takes it.
+pub fn build_audio(pipeline: &gst::Pipeline, mux: &gst::Element) -> Result<gst::Pad> {
+    let queue = make("queue")?;
+    let convert = make("audioconvert")?;
+    let resample = make("audioresample")?;
+    let encoder = make_first(&["avenc_aac", "fdkaacenc", "voaacenc"])?;
+    let parse = make("aacparse")?;
+    let last = coded_queue()?;
+    let elements = [&queue, &convert, &resample, &encoder, &parse, &last];
+    chain(pipeline, &elements)?;
+    last.link(mux)?;
+    for element in elements.into_iter().rev() {
+        element.sync_state_with_parent()?;
+    }
+    pad(&queue, "sink")
+}

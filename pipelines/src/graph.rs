@@ -1,0 +1,175 @@
+//! Building GStreamer pipelines and saying what went wrong in them.
+
+use anyhow::{Result, anyhow, bail};
+use gst::prelude::*;
+
+/// The Debian package that an element is in.
+fn package(element: &str) -> &'static str {
+    match element {
+        "x264enc" => "gstreamer1.0-plugins-ugly",
+        "avenc_aac" => "gstreamer1.0-libav",
+        "openh264enc" | "h264parse" | "voaacenc" | "fdkaacenc" => "gstreamer1.0-plugins-bad",
+        "aacparse" | "deinterlace" | "matroskamux" | "mp4mux" | "videocrop" | "videoflip" => {
+            "gstreamer1.0-plugins-good"
+        }
+        "capsfilter" | "fdsink" | "filesink" | "queue" | "tee" => "libgstreamer1.0-0",
+        _ => "gstreamer1.0-plugins-base",
+    }
+}
+
+/// Makes an element.
+pub fn make(name: &str) -> Result<gst::Element> {
+    make_first(&[name])
+}
+
+/// Makes the first of `names` that is installed.
+pub fn make_first(names: &[&str]) -> Result<gst::Element> {
+    for name in names {
+        if let Ok(element) = gst::ElementFactory::make(name).build() {
+            return Ok(element);
+        }
+    }
+    let choices: Vec<_> = names
+        .iter()
+        .map(|name| format!("`{name}` (Debian package {})", package(name)))
+        .collect();
+    bail!(
+        "the GStreamer element {} is missing; install it",
+        choices.join(" or ")
+    )
+}
+
+/// Sets a property from its text form, which GStreamer turns into the property's own type.
+pub fn set(element: &gst::Element, property: &str, value: impl ToString) -> Result<()> {
+    let name = element.factory().map(|f| f.name()).unwrap_or_default();
+    let spec = element
+        .find_property(property)
+        .ok_or_else(|| anyhow!("the element `{name}` has no property `{property}`"))?;
+    let value = value.to_string();
+    let value = glib::Value::deserialize_with_pspec(&value, &spec)
+        .map_err(|_| anyhow!("`{value}` is no value for `{property}` of the element `{name}`"))?;
+    element.set_property_from_value(property, &value);
+    Ok(())
+}
+
+/// Adds `elements` to `pipeline` and links them in a row.
+pub fn chain(pipeline: &gst::Pipeline, elements: &[&gst::Element]) -> Result<()> {
+    pipeline.add_many(elements)?;
+    gst::Element::link_many(elements)?;
+    Ok(())
+}
+
+/// A pad that every element of this kind has.
+pub fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
+    element
+        .static_pad(name)
+        .ok_or_else(|| anyhow!("the element `{}` has no pad `{name}`", element.name()))
+}
+
+/// Starts the pipeline. Models are loaded in here, so this may take a second.
+pub fn start(pipeline: &gst::Pipeline) -> Result<()> {
+    if pipeline.set_state(gst::State::Playing).is_err() {
+        return Err(first_error(pipeline)
+            .unwrap_or_else(|| anyhow!("the pipeline does not start, and does not say why")));
+    }
+    Ok(())
+}
+
+/// The first error that waits on the bus, if any.
+pub fn first_error(pipeline: &gst::Pipeline) -> Option<anyhow::Error> {
+    let message = pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
+    match message.view() {
+        gst::MessageView::Error(error) => Some(explain(error)),
+        _ => None,
+    }
+}
+
+/// An error message from the bus as the user should read it.
+pub fn explain(error: &gst::message::Error) -> anyhow::Error {
+    let summary = error.error().message().trim().to_owned();
+    let details = error
+        .debug()
+        .map(|debug| details(&debug))
+        .unwrap_or_default();
+    // Our own elements say it all in the details; before those stands GStreamer's general phrase.
+    let ours = error
+        .src()
+        .and_then(|src| src.downcast_ref::<gst::Element>())
+        .and_then(|element| element.factory())
+        .is_some_and(|factory| factory.name().starts_with("face"));
+    anyhow!(match (ours, details.is_empty(), summary.is_empty()) {
+        (_, true, _) => summary,
+        (true, false, _) | (_, false, true) => details,
+        (false, false, false) => format!("{summary} ({details})"),
+    })
+}
+
+/// What stands in debug information behind the line that says where in the source it was.
+fn details(debug: &str) -> String {
+    let text = match debug.split_once('\n') {
+        Some((_place, text)) => text,
+        None if debug.contains(" (): /Gst") => "",
+        None => debug,
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A pipeline that is shut down when it goes out of scope, however that comes.
+pub struct Running(pub gst::Pipeline);
+
+impl Running {
+    pub fn new() -> Self {
+        Self(gst::Pipeline::new())
+    }
+}
+
+impl std::ops::Deref for Running {
+    type Target = gst::Pipeline;
+
+    fn deref(&self) -> &gst::Pipeline {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_element_names_its_package() {
+        gst::init().expect("GStreamer starts");
+        let error = make_first(&["no-such-element"])
+            .expect_err("there is none")
+            .to_string();
+        assert!(error.contains("`no-such-element`"), "{error}");
+        assert_eq!(package("x264enc"), "gstreamer1.0-plugins-ugly");
+    }
+
+    #[test]
+    fn wrong_values_are_errors_and_no_panics() {
+        gst::init().expect("GStreamer starts");
+        let queue = make("queue").expect("in GStreamer's core");
+        assert!(set(&queue, "max-size-buffers", 3).is_ok());
+        assert_eq!(queue.property::<u32>("max-size-buffers"), 3);
+        for (property, value) in [("max-size-buffers", "three"), ("colour", "red")] {
+            let error = set(&queue, property, value)
+                .expect_err("refused")
+                .to_string();
+            assert!(error.contains(property), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_place_in_the_source_is_cut_off() {
+        let debug = "gst/src/imp.rs(12): start (): /GstPipeline:p/GstX:x:\nno model `y`:\n  set it";
+        assert_eq!(details(debug), "no model `y`: set it");
+        assert_eq!(details("a.c(1): f (): /GstPipeline:p/GstX:x"), "");
+        assert_eq!(details("plain"), "plain");
+    }
+}

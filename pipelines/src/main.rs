@@ -1,0 +1,101 @@
+//! `facepipe`: the face pipeline as a program. The elements are linked in, so it needs no
+//! `GST_PLUGIN_PATH`.
+
+mod annotate;
+mod enroll;
+mod graph;
+mod interrupt;
+mod output;
+mod ui;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Find, follow and name the faces in videos
+///
+/// A session: put a few photos of each person into a folder named after them, then
+///
+///   facepipe enroll people/ -o friends.safetensors
+///   facepipe annotate party.mp4 -o party-faces.mp4 --json party.jsonl --gallery friends.safetensors
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed; the reason is on standard error, and no file was written
+  2    wrong usage
+  3    enroll: the gallery was written, but some images were left out
+  130  stopped by Ctrl-C before the end";
+
+#[derive(Subcommand)]
+enum Command {
+    Enroll(enroll::Args),
+    Annotate(annotate::Args),
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Written, but without some of the images.
+    Incomplete,
+    /// Ended by Ctrl-C; whatever was written is whole.
+    Interrupted,
+}
+
+impl Outcome {
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Incomplete => ExitCode::from(3),
+            Self::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            eprintln!("facepipe: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Outcome> {
+    gst::init().context("GStreamer does not start")?;
+    register_elements().context("the face elements cannot be registered")?;
+    interrupt::install()?;
+    match command {
+        Command::Enroll(args) => enroll::run(&args),
+        Command::Annotate(args) => annotate::run(&args),
+    }
+}
+
+/// Makes the elements that are linked into this program known to GStreamer.
+fn register_elements() -> Result<(), glib::BoolError> {
+    gstfacedetect::plugin_register_static()?;
+    gstfacetrack::plugin_register_static()?;
+    gstfacerecog::plugin_register_static()?;
+    gstagegender::plugin_register_static()?;
+    gstfacemeta::plugin_register_static()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,158 @@
+//! Files that appear whole or not at all.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempPath;
+
+/// Temporary files that a second Ctrl-C has to remove.
+static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn temporaries() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the temporary files of all outputs; for an end without unwinding.
+pub fn remove_temporaries() {
+    for path in temporaries().drain(..) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A file to be written: under a temporary name in the same folder until [`keep`](Self::keep)
+/// gives it its own. Dropped before that, it leaves nothing behind.
+pub struct Output {
+    path: PathBuf,
+    /// `None` for what cannot be replaced: a pipe, a device.
+    temporary: Option<TempPath>,
+}
+
+impl Output {
+    pub fn create(path: &Path) -> Result<Self> {
+        check_folder(path)?;
+        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            return Ok(Self {
+                path: path.to_owned(),
+                temporary: None,
+            });
+        }
+        let mut prefix = OsString::from(".");
+        prefix.push(path.file_name().unwrap_or_default());
+        prefix.push(".");
+        let file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(".part")
+            // What the user's umask leaves of it, as for any new file.
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder(path))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        let temporary = file.into_temp_path();
+        temporaries().push(temporary.to_path_buf());
+        Ok(Self {
+            path: path.to_owned(),
+            temporary: Some(temporary),
+        })
+    }
+
+    /// Where to write.
+    pub fn writable(&self) -> &Path {
+        self.temporary.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Gives the file, now whole, its name.
+    pub fn keep(mut self) -> Result<PathBuf> {
+        if let Some(temporary) = self.temporary.take() {
+            let written = temporary.to_path_buf();
+            temporary
+                .persist(&self.path)
+                .map_err(|e| e.error)
+                .with_context(|| format!("{} cannot be written", self.path.display()))?;
+            temporaries().retain(|path| *path != written);
+        }
+        Ok(self.path)
+    }
+}
+
+/// The folder that `path` is in.
+fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Fails unless `path` can name a file in an existing folder.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let folder = folder(path);
+    if path.is_dir() {
+        bail!("{} is a folder; name a file to write", path.display());
+    }
+    if !folder.is_dir() {
+        bail!(
+            "{} cannot be written: there is no folder {}",
+            path.display(),
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether both name the same existing file.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder)
+            .expect("readable")
+            .map(|e| {
+                e.expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("out.mp4");
+        let output = Output::create(&path).expect("writable");
+        fs::write(output.writable(), "half").expect("writable");
+        assert!(!path.exists());
+        drop(output);
+        assert_eq!(names(folder.path()), [""; 0], "nothing is left");
+
+        let output = Output::create(&path).expect("writable");
+        fs::write(output.writable(), "whole").expect("writable");
+        output.keep().expect("renamed");
+        assert_eq!(names(folder.path()), ["out.mp4"]);
+    }
+
+    #[test]
+    fn what_cannot_be_a_file_is_said_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let error = |path: &Path| check_folder(path).expect_err("no file").to_string();
+        assert!(error(folder.path()).contains("is a folder"));
+        assert!(error(&folder.path().join("none/out.mp4")).contains("no folder"));
+        assert!(check_folder(Path::new("out.mp4")).is_ok());
+    }
+
+    #[test]
+    fn devices_are_written_to_directly() {
+        let output = Output::create(Path::new("/dev/null")).expect("writable");
+        assert_eq!(output.writable(), Path::new("/dev/null"));
+        output.keep().expect("nothing to rename");
+    }
+}

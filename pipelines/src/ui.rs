@@ -1,0 +1,233 @@
+//! What the user sees while waiting and at the end: progress and tables.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use unicode_width::UnicodeWidthStr;
+
+/// How often progress is printed where it cannot be drawn over.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Progress on standard error: a bar on a terminal, elsewhere a line now and then.
+pub struct Progress {
+    task: &'static str,
+    /// `None` where standard error is no terminal.
+    bar: Option<ProgressBar>,
+    total: Option<u64>,
+    printed: Option<Instant>,
+}
+
+impl Progress {
+    /// Of `total` steps, or of unknown length. `task` starts every line.
+    pub fn new(task: &'static str, total: Option<u64>) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::no_length().with_style(style(total.is_some()));
+            bar.set_prefix(task);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let mut progress = Self {
+            task,
+            bar,
+            total: None,
+            printed: None,
+        };
+        progress.set_total(total);
+        progress
+    }
+
+    /// Sets the number of steps, once it is known.
+    pub fn set_total(&mut self, total: Option<u64>) {
+        if let (Some(bar), Some(length)) = (&self.bar, total) {
+            bar.set_style(style(true));
+            bar.set_length(length);
+        }
+        self.total = total;
+    }
+
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// Shows that `done` steps are done, and `message`.
+    pub fn update(&mut self, done: u64, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(message.to_owned());
+        } else if self.printed.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+            self.printed = Some(Instant::now());
+            match self.total.filter(|total| *total > 0) {
+                Some(total) => {
+                    eprintln!(
+                        "{}: {} %, {message}",
+                        self.task,
+                        (100 * done / total).min(100)
+                    )
+                }
+                None => eprintln!("{}: {message}", self.task),
+            }
+        }
+    }
+
+    /// Prints a line that stays, above the bar.
+    pub fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{}: {line}", self.task)),
+            None => eprintln!("{}: {line}", self.task),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(known_length: bool) -> ProgressStyle {
+    let template = if known_length {
+        "{prefix} {bar:30} {percent:>3} % {wide_msg}"
+    } else {
+        "{prefix} {spinner} {wide_msg}"
+    };
+    ProgressStyle::with_template(template).expect("the template is a valid constant")
+}
+
+/// The progress of a video that was processed up to `position` of `duration` in `elapsed`.
+pub fn video_progress(
+    position: Duration,
+    duration: Option<Duration>,
+    frames: u64,
+    elapsed: Duration,
+) -> String {
+    let fps = rate(frames as f64, elapsed);
+    let Some(duration) = duration else {
+        return format!(
+            "{}, {}, {fps:.1} fps",
+            clock(position),
+            count(frames, "frame")
+        );
+    };
+    let speed = rate(position.as_secs_f64(), elapsed);
+    let left = duration.saturating_sub(position).as_secs_f64();
+    // The first frames are slower than the others.
+    let eta = if elapsed >= Duration::from_secs(2) && speed > 0.0 {
+        clock(Duration::from_secs_f64(left / speed))
+    } else {
+        "?".into()
+    };
+    format!(
+        "{} of {}, {fps:.1} fps, {eta} left",
+        clock(position),
+        clock(duration)
+    )
+}
+
+/// `count` a second, 0 where no time has passed.
+pub fn rate(count: f64, elapsed: Duration) -> f64 {
+    let seconds = elapsed.as_secs_f64();
+    if seconds > 0.0 { count / seconds } else { 0.0 }
+}
+
+/// `1:02:03`, without hours where there are none: `02:03`.
+pub fn clock(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round().min(1e12) as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes:02}:{seconds:02}")
+    }
+}
+
+/// `1 face`, `2 faces`.
+pub fn count(number: u64, noun: &str) -> String {
+    match (number, noun) {
+        (1, _) => format!("1 {noun}"),
+        (_, "person") => format!("{number} people"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// Aligned columns, the first to the left and the others to the right; the first row is the head,
+/// and a rule stands before the last.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|i| {
+            rows.iter()
+                .filter_map(|r| r.get(i))
+                .map(|c| c.width())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1));
+    let mut out = String::new();
+    for (i, row) in rows.iter().enumerate() {
+        if i == 1 || (i > 1 && i + 1 == rows.len()) {
+            out.push_str(&rule);
+            out.push('\n');
+        }
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                let space = " ".repeat(width - cell.width());
+                if column == 0 {
+                    format!("{cell}{space}")
+                } else {
+                    format!("{space}{cell}")
+                }
+            })
+            .collect();
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_whatever_the_script() {
+        let rows = [
+            ["person", "faces"],
+            ["李雷", "2"],
+            ["ann", "10"],
+            ["2 people", "12"],
+        ]
+        .map(|row| row.map(String::from).to_vec());
+        let expected = "person    faces\n---------------\n李雷          2\nann          10\n\
+                        ---------------\n2 people     12\n";
+        assert_eq!(table(&rows), expected);
+        assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn times_and_counts() {
+        assert_eq!(clock(Duration::from_secs(59)), "00:59");
+        assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
+        assert_eq!(count(1, "face"), "1 face");
+        assert_eq!(count(0, "face"), "0 faces");
+        assert_eq!(count(2, "person"), "2 people");
+    }
+
+    #[test]
+    fn what_is_left_follows_from_the_speed_so_far() {
+        let s = Duration::from_secs;
+        let text = video_progress(s(10), Some(s(40)), 250, s(5));
+        assert_eq!(text, "00:10 of 00:40, 50.0 fps, 00:15 left");
+        assert_eq!(
+            video_progress(s(10), None, 250, s(5)),
+            "00:10, 250 frames, 50.0 fps"
+        );
+        assert!(video_progress(s(0), Some(s(40)), 0, s(0)).ends_with("? left"));
+    }
+}
