@@ -45,9 +45,9 @@ picture() {
     mv "$to.tmp" "$to"
 }
 
-frames wolfgang "$clip" 1/4
+frames anna "$clip" 1/4
 picture tom media/Tom_Hanks_54745.png
-picture hiker media/single_face.jpg
+picture selfie media/single_face.jpg
 
 say "enrolling $people into $gallery"
 "$bin/facepipe" enroll "$people" -o "$gallery" </dev/null
