@@ -42,6 +42,11 @@ struct Plane<'a> {
 }
 
 impl Plane<'_> {
+    /// The bytes from column `skip` (in bytes) of a row on.
+    fn row(&self, row: usize, skip: usize) -> &[u8] {
+        self.data.get(row * self.stride + skip..).unwrap_or(&[])
+    }
+
     /// The component of a plane that holds nothing else.
     fn alone(&self) -> Option<usize> {
         let mut components = self.components.iter().flatten();
@@ -334,7 +339,7 @@ impl Taps {
         self.ratio = match scale {
             1.0 if inside => Ratio::Same,
             _ if inside && scale > 1.0 => Ratio::Mean(scale as usize),
-            1.5 if start == 0.0 && length % 2 == 0 && 3 * length / 2 <= available => {
+            1.5 if start == 0.0 && length.is_multiple_of(2) && 3 * length / 2 <= available => {
                 Ratio::ThreeHalves
             }
             0.5 if start == 0.0 && available > 1 && length <= 2 * available => Ratio::Double,
@@ -397,8 +402,7 @@ impl Taps {
 #[inline(always)]
 fn blend_rows(target: &mut [f32], plane: &Plane, first: usize, weights: &[f32], skip: usize) {
     for (k, &weight) in weights.iter().enumerate() {
-        let start = ((first + k) * plane.stride + skip).min(plane.data.len());
-        let row = &plane.data[start..(start + target.len()).min(plane.data.len())];
+        let row = plane.row(first + k, skip);
         if k == 0 {
             for (t, &s) in target.iter_mut().zip(row) {
                 *t = weight * f32::from(s);
@@ -417,55 +421,101 @@ const EXACT_SUM: usize = 257;
 /// `target[i] = Σ row[i]` over `count` rows of a plane.
 #[inline(always)]
 fn sum_rows(target: &mut [u16], plane: &Plane, first: usize, count: usize, skip: usize) {
-    for k in 0..count {
-        let start = ((first + k) * plane.stride + skip).min(plane.data.len());
-        let row = &plane.data[start..(start + target.len()).min(plane.data.len())];
-        if k == 0 {
-            for (t, &s) in target.iter_mut().zip(row) {
-                *t = u16::from(s);
-            }
-        } else {
-            for (t, &s) in target.iter_mut().zip(row) {
-                *t += u16::from(s);
+    match count {
+        2 => sum_rows_of::<2>(target, plane, first, skip),
+        3 => sum_rows_of::<3>(target, plane, first, skip),
+        4 => sum_rows_of::<4>(target, plane, first, skip),
+        6 => sum_rows_of::<6>(target, plane, first, skip),
+        _ => {
+            target.fill(0);
+            for row in first..first + count {
+                for (t, &s) in target.iter_mut().zip(plane.row(row, skip)) {
+                    *t += u16::from(s);
+                }
             }
         }
     }
 }
 
-/// The mean of each `N` x `rows` samples, from the sums of the rows.
+/// The same in one pass: each sum stays in a register.
 #[inline(always)]
-fn mean_of_sums<const N: usize>(target: &mut [f32], sums: &[u16], rows: usize) {
-    let share = 1.0 / (N * rows) as f32;
-    let (groups, _) = sums.as_chunks::<N>();
-    for (t, group) in target.iter_mut().zip(groups) {
-        *t = f32::from(group.iter().sum::<u16>()) * share;
+fn sum_rows_of<const N: usize>(target: &mut [u16], plane: &Plane, first: usize, skip: usize) {
+    let rows: [&[u8]; N] = std::array::from_fn(|k| plane.row(first + k, skip));
+    let length = rows
+        .iter()
+        .map(|r| r.len())
+        .min()
+        .unwrap_or(0)
+        .min(target.len());
+    let rows = rows.map(|row| &row[..length]);
+    for (i, t) in target[..length].iter_mut().enumerate() {
+        *t = rows.iter().map(|row| u16::from(row[i])).sum();
     }
 }
 
-/// `target[i] = Σ weight · row[i]` along a row of interleaved samples, `STEP` apart; `origin` is the
-/// sample that `row` begins with.
+/// The mean of each `n` x `rows` samples, from the sums of the rows.
 #[inline(always)]
-fn blend_columns<const STEP: usize>(target: &mut [f32], row: &[f32], taps: &Taps, origin: usize) {
+fn mean_of_sums(target: &mut [f32], sums: &[u16], n: usize, rows: usize) {
+    #[inline(always)]
+    fn run<const N: usize>(target: &mut [f32], sums: &[u16], share: f32) {
+        let (groups, _) = sums.as_chunks::<N>();
+        for (t, group) in target.iter_mut().zip(groups) {
+            *t = f32::from(group.iter().sum::<u16>()) * share;
+        }
+    }
+    let share = 1.0 / (n * rows) as f32;
+    match n {
+        2 => run::<2>(target, sums, share),
+        3 => run::<3>(target, sums, share),
+        4 => run::<4>(target, sums, share),
+        6 => run::<6>(target, sums, share),
+        _ => {
+            for (t, group) in target.iter_mut().zip(sums.chunks_exact(n)) {
+                *t = f32::from(group.iter().sum::<u16>()) * share;
+            }
+        }
+    }
+}
+
+/// Every `step`th value of an interleaved row, from `offset` on.
+#[inline(always)]
+fn pick<T: Copy>(target: &mut [T], row: &[T], step: usize, offset: usize) {
+    #[inline(always)]
+    fn run<T: Copy, const STEP: usize>(target: &mut [T], row: &[T], offset: usize) {
+        let (groups, _) = row.as_chunks::<STEP>();
+        for (t, group) in target.iter_mut().zip(groups) {
+            *t = group[offset];
+        }
+    }
+    match step {
+        2 => run::<T, 2>(target, row, offset),
+        3 => run::<T, 3>(target, row, offset),
+        4 => run::<T, 4>(target, row, offset),
+        8 => run::<T, 8>(target, row, offset),
+        // `Picture` makes no others.
+        _ => {}
+    }
+}
+
+/// `target[i] = Σ weight · row[i]` along a row; `origin` is the sample that `row` begins with.
+#[inline(always)]
+fn blend_columns(target: &mut [f32], row: &[f32], taps: &Taps, origin: usize) {
     match (taps.ratio, taps.count) {
-        (Ratio::Same, _) => {
-            for (t, samples) in target.iter_mut().zip(row.chunks(STEP)) {
-                *t = samples[0];
-            }
-        }
-        (Ratio::Double, _) => double::<STEP>(target, row),
-        (Ratio::ThreeHalves, _) => three_halves::<STEP>(target, row),
-        (Ratio::Mean(2), _) => mean::<2, STEP>(target, row),
-        (Ratio::Mean(3), _) => mean::<3, STEP>(target, row),
-        (Ratio::Mean(4), _) => mean::<4, STEP>(target, row),
-        (Ratio::Mean(6), _) => mean::<6, STEP>(target, row),
-        (_, 1) => weigh::<1, STEP>(target, row, taps, origin),
-        (_, 2) => weigh::<2, STEP>(target, row, taps, origin),
-        (_, 3) => weigh::<3, STEP>(target, row, taps, origin),
-        (_, 4) => weigh::<4, STEP>(target, row, taps, origin),
+        (Ratio::Same, _) => target.copy_from_slice(&row[..target.len()]),
+        (Ratio::Double, _) => double(target, row),
+        (Ratio::ThreeHalves, _) => three_halves(target, row),
+        (Ratio::Mean(2), _) => mean::<2>(target, row),
+        (Ratio::Mean(3), _) => mean::<3>(target, row),
+        (Ratio::Mean(4), _) => mean::<4>(target, row),
+        (Ratio::Mean(6), _) => mean::<6>(target, row),
+        (_, 1) => weigh::<1>(target, row, taps, origin),
+        (_, 2) => weigh::<2>(target, row, taps, origin),
+        (_, 3) => weigh::<3>(target, row, taps, origin),
+        (_, 4) => weigh::<4>(target, row, taps, origin),
         _ => {
             for (i, t) in target.iter_mut().enumerate() {
                 let (first, weights) = taps.at(i);
-                let samples = row[(first - origin) * STEP..].iter().step_by(STEP);
+                let samples = &row[first - origin..];
                 *t = weights.iter().zip(samples).map(|(w, s)| w * s).sum();
             }
         }
@@ -473,55 +523,44 @@ fn blend_columns<const STEP: usize>(target: &mut [f32], row: &[f32], taps: &Taps
 }
 
 #[inline(always)]
-fn weigh<const N: usize, const STEP: usize>(
-    target: &mut [f32],
-    row: &[f32],
-    taps: &Taps,
-    origin: usize,
-) {
+fn weigh<const N: usize>(target: &mut [f32], row: &[f32], taps: &Taps, origin: usize) {
     let (weights, _) = taps.weights.as_chunks::<N>();
     for ((t, &first), weights) in target.iter_mut().zip(&taps.first).zip(weights) {
-        let samples = &row[(first - origin) * STEP..][..(N - 1) * STEP + 1];
-        *t = (0..N).map(|k| weights[k] * samples[k * STEP]).sum();
+        let samples = &row[first - origin..][..N];
+        *t = (0..N).map(|k| weights[k] * samples[k]).sum();
     }
 }
 
 #[inline(always)]
-fn mean<const N: usize, const STEP: usize>(target: &mut [f32], row: &[f32]) {
-    // The last group of an interleaved row may lack the components behind the wanted one.
-    for (t, group) in target.iter_mut().zip(row.chunks(N * STEP)) {
-        let group = &group[..(N - 1) * STEP + 1];
-        *t = (0..N).map(|k| group[k * STEP]).sum::<f32>() * (1.0 / N as f32);
+fn mean<const N: usize>(target: &mut [f32], row: &[f32]) {
+    let (groups, _) = row.as_chunks::<N>();
+    for (t, group) in target.iter_mut().zip(groups) {
+        *t = group.iter().sum::<f32>() * (1.0 / N as f32);
     }
 }
 
 #[inline(always)]
-fn three_halves<const STEP: usize>(target: &mut [f32], row: &[f32]) {
+fn three_halves(target: &mut [f32], row: &[f32]) {
     let (pairs, _) = target.as_chunks_mut::<2>();
-    for (pair, group) in pairs.iter_mut().zip(row.chunks(3 * STEP)) {
-        let group = &group[..2 * STEP + 1];
-        let (a, b, c) = (group[0], group[STEP], group[2 * STEP]);
+    let (groups, _) = row.as_chunks::<3>();
+    for (pair, [a, b, c]) in pairs.iter_mut().zip(groups) {
         *pair = [2.0 * a + b, b + 2.0 * c].map(|sum| sum * (1.0 / 3.0));
     }
 }
 
 /// Linear interpolation at a quarter and three quarters of each sample.
 #[inline(always)]
-fn double<const STEP: usize>(target: &mut [f32], row: &[f32]) {
-    let samples = row.len().div_ceil(STEP);
-    let at = |i: usize| row[i.min(samples - 1) * STEP];
+fn double(target: &mut [f32], row: &[f32]) {
+    let at = |i: usize| row[i.min(row.len() - 1)];
     let (pairs, last) = target.as_chunks_mut::<2>();
     if let Some(first) = pairs.first_mut() {
         *first = [at(0), 0.75 * at(0) + 0.25 * at(1)];
     }
-    let inner = pairs.len().min(samples - 1);
+    let inner = pairs.len().min(row.len() - 1);
     if inner > 1 {
         // Three neighbours a pair, without a check for each.
-        let before = row.iter().step_by(STEP);
-        let middle = row[STEP..].iter().step_by(STEP);
-        let after = row[2 * STEP..].iter().step_by(STEP);
-        let around = before.zip(middle).zip(after);
-        for (pair, ((a, b), c)) in pairs[1..inner].iter_mut().zip(around) {
+        for (pair, window) in pairs[1..inner].iter_mut().zip(row.windows(3)) {
+            let [a, b, c] = [window[0], window[1], window[2]];
             *pair = [0.25 * a + 0.75 * b, 0.75 * b + 0.25 * c];
         }
     }
@@ -542,7 +581,7 @@ fn double<const STEP: usize>(target: &mut [f32], row: &[f32]) {
 }
 
 /// One resampled row, in the colour space of the frame.
-pub struct Row<'a> {
+struct Row<'a> {
     components: [&'a [f32]; 3],
     to_rgb: &'a ToRgb,
 }
@@ -550,12 +589,61 @@ pub struct Row<'a> {
 impl Row<'_> {
     /// Writes `value · scale + bias` for the row's red (0), green (1) or blue (2), 0..=255.
     #[inline(always)]
-    pub fn channel(&self, rgb: usize, scale: f32, bias: f32, target: &mut [f32]) {
+    fn channel(&self, rgb: usize, scale: f32, bias: f32, target: &mut [f32]) {
         let ([x, y, z], offset) = (self.to_rgb.matrix[rgb], self.to_rgb.bias[rgb]);
         let [a, b, c] = self.components;
         for (((t, a), b), c) in target.iter_mut().zip(a).zip(b).zip(c) {
             let value = x * a + y * b + z * c + offset;
             *t = value.clamp(0.0, 255.0) * scale + bias;
+        }
+    }
+}
+
+/// Where resampled rows go. (A trait and no closure: closures are not inlined into the loop that is
+/// compiled for wider registers.)
+trait RowSink {
+    fn row(&mut self, y: usize, row: Row);
+}
+
+/// The rows of a tensor (1, 3, H, `width`), the part beside the picture black.
+struct TensorRows<'a> {
+    tensor: &'a mut [f32],
+    plane: usize,
+    width: usize,
+    normalise: &'a Normalise,
+}
+
+impl RowSink for TensorRows<'_> {
+    #[inline(always)]
+    fn row(&mut self, y: usize, row: Row) {
+        for (channel, rows) in self.tensor.chunks_exact_mut(self.plane).take(3).enumerate() {
+            let target = &mut rows[y * self.width..(y + 1) * self.width];
+            let (inside, beside) = target.split_at_mut(row.components[0].len());
+            let (scale, bias) = (self.normalise.scale[channel], self.normalise.bias[channel]);
+            row.channel(self.normalise.source[channel], scale, bias, inside);
+            beside.fill(self.normalise.black(channel));
+        }
+    }
+}
+
+/// Planar RGB, 0..=255.
+struct PlanarRows<'a> {
+    pixels: &'a mut [f32],
+    width: usize,
+    height: usize,
+}
+
+impl RowSink for PlanarRows<'_> {
+    #[inline(always)]
+    fn row(&mut self, y: usize, row: Row) {
+        for channel in 0..3 {
+            let start = (channel * self.height + y) * self.width;
+            row.channel(
+                channel,
+                1.0,
+                0.0,
+                &mut self.pixels[start..start + self.width],
+            );
         }
     }
 }
@@ -574,6 +662,9 @@ pub struct Sampler {
     /// One source row, blended vertically, and its like for exact sums.
     blended: Vec<f32>,
     summed: Vec<u16>,
+    /// One component of an interleaved row.
+    picked: Vec<f32>,
+    picked_sums: Vec<u16>,
     /// One target row a component.
     rows: [Vec<f32>; 3],
     /// The region around a face, planar RGB.
@@ -587,13 +678,13 @@ impl Sampler {
 
     /// Resamples the region `source` of the picture to `width` x `height` and hands over each
     /// row.
-    pub fn resample(
+    fn resample(
         &mut self,
         picture: &Picture,
         source: &Rect,
         width: usize,
         height: usize,
-        sink: impl FnMut(usize, Row),
+        sink: &mut impl RowSink,
     ) {
         if width == 0 || height == 0 || !source.is_finite() || source.area() == 0.0 {
             return;
@@ -621,17 +712,12 @@ impl Sampler {
     /// The portable loop, compiled for wider registers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    fn rows_avx2(&mut self, picture: &Picture, height: usize, sink: impl FnMut(usize, Row)) {
+    fn rows_avx2(&mut self, picture: &Picture, height: usize, sink: &mut impl RowSink) {
         self.rows_portable(picture, height, sink);
     }
 
     #[inline(always)]
-    fn rows_portable(
-        &mut self,
-        picture: &Picture,
-        height: usize,
-        mut sink: impl FnMut(usize, Row),
-    ) {
+    fn rows_portable(&mut self, picture: &Picture, height: usize, sink: &mut impl RowSink) {
         for y in 0..height {
             for (taps, plane) in self.taps.iter().zip(&picture.planes) {
                 let Some(plane) = plane else { continue };
@@ -640,46 +726,44 @@ impl Sampler {
                 let end = taps.x.first[taps.x.first.len() - 1] + taps.x.count;
                 let (first, weights) = taps.y.at(y);
                 let skip = origin * plane.step;
-                let alone = plane.alone();
-                match (alone, taps.x.ratio, taps.y.ratio) {
-                    (Some(component), Ratio::Same, _) => {
-                        let target = &mut self.rows[component];
-                        blend_rows(target, plane, first, weights, skip);
-                        continue;
-                    }
-                    (Some(component), Ratio::Mean(n), Ratio::Mean(rows))
-                        if n * rows <= EXACT_SUM && [2, 3, 4, 6].contains(&n) =>
-                    {
-                        self.summed.resize(end - origin, 0);
-                        sum_rows(&mut self.summed, plane, first, rows, skip);
-                        let (target, sums) = (&mut self.rows[component], &self.summed);
-                        match n {
-                            2 => mean_of_sums::<2>(target, sums, rows),
-                            3 => mean_of_sums::<3>(target, sums, rows),
-                            4 => mean_of_sums::<4>(target, sums, rows),
-                            _ => mean_of_sums::<6>(target, sums, rows),
+                let width = (end - origin) * plane.step;
+                if let (Ratio::Mean(n), Ratio::Mean(rows)) = (taps.x.ratio, taps.y.ratio)
+                    && n * rows <= EXACT_SUM
+                {
+                    self.summed.resize(width, 0);
+                    sum_rows(&mut self.summed, plane, first, rows, skip);
+                    for &(component, offset) in plane.components.iter().flatten() {
+                        let mut sums = &self.summed;
+                        if plane.step > 1 {
+                            self.picked_sums.resize(end - origin, 0);
+                            pick(&mut self.picked_sums, &self.summed, plane.step, offset);
+                            sums = &self.picked_sums;
                         }
-                        continue;
+                        mean_of_sums(&mut self.rows[component], sums, n, rows);
                     }
-                    _ => {}
+                    continue;
                 }
-                self.blended.resize((end - origin) * plane.step, 0.0);
+                if let (Some(component), Ratio::Same) = (plane.alone(), taps.x.ratio) {
+                    blend_rows(&mut self.rows[component], plane, first, weights, skip);
+                    continue;
+                }
+                self.blended.resize(width, 0.0);
                 blend_rows(&mut self.blended, plane, first, weights, skip);
                 for &(component, offset) in plane.components.iter().flatten() {
-                    let (target, row) = (&mut self.rows[component], &self.blended[offset..]);
-                    match plane.step {
-                        1 => blend_columns::<1>(target, row, &taps.x, origin),
-                        2 => blend_columns::<2>(target, row, &taps.x, origin),
-                        3 => blend_columns::<3>(target, row, &taps.x, origin),
-                        4 => blend_columns::<4>(target, row, &taps.x, origin),
-                        8 => blend_columns::<8>(target, row, &taps.x, origin),
-                        // `Picture` makes no others.
-                        _ => {}
+                    let target = &mut self.rows[component];
+                    if plane.step == 1 {
+                        blend_columns(target, &self.blended, &taps.x, origin);
+                    } else if taps.x.ratio == Ratio::Same {
+                        pick(target, &self.blended, plane.step, offset);
+                    } else {
+                        self.picked.resize(end - origin, 0.0);
+                        pick(&mut self.picked, &self.blended, plane.step, offset);
+                        blend_columns(target, &self.picked, &taps.x, origin);
                     }
                 }
             }
             let [a, b, c] = &self.rows;
-            sink(
+            sink.row(
                 y,
                 Row {
                     components: [a, b, c],
@@ -703,14 +787,13 @@ impl Sampler {
         let plane = width * height;
         let content = (content.0.min(width), content.1.min(height));
         let source = Rect::new(0.0, 0.0, picture.width as f64, picture.height as f64);
-        self.resample(picture, &source, content.0, content.1, |y, row| {
-            for (channel, rows) in tensor.chunks_exact_mut(plane).take(3).enumerate() {
-                let (inside, beside) = rows[y * width..(y + 1) * width].split_at_mut(content.0);
-                let (scale, bias) = (normalise.scale[channel], normalise.bias[channel]);
-                row.channel(normalise.source[channel], scale, bias, inside);
-                beside.fill(normalise.black(channel));
-            }
-        });
+        let mut rows = TensorRows {
+            tensor,
+            plane,
+            width,
+            normalise: &normalise,
+        };
+        self.resample(picture, &source, content.0, content.1, &mut rows);
         for (channel, rows) in tensor.chunks_exact_mut(plane).take(3).enumerate() {
             rows[content.1 * width..].fill(normalise.black(channel));
         }
@@ -805,12 +888,12 @@ impl Sampler {
         let region = Rect::new(x0, y0, cw as f64 * factor, ch as f64 * factor);
         let mut pixels = std::mem::take(&mut self.crop);
         pixels.resize(3 * cw * ch, 0.0);
-        self.resample(picture, &region, cw, ch, |y, row| {
-            for channel in 0..3 {
-                let start = (channel * ch + y) * cw;
-                row.channel(channel, 1.0, 0.0, &mut pixels[start..start + cw]);
-            }
-        });
+        let mut rows = PlanarRows {
+            pixels: &mut pixels,
+            width: cw,
+            height: ch,
+        };
+        self.resample(picture, &region, cw, ch, &mut rows);
         self.crop = pixels;
         Some(Crop {
             x: x0,
