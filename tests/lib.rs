@@ -9,6 +9,8 @@ use face_core::meta::{self, Face};
 use gst::prelude::*;
 
 pub mod feed;
+pub mod process;
+pub mod refusal;
 
 /// How long any pipeline here may take; one that hangs fails its test instead.
 pub const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(240);

@@ -183,15 +183,15 @@ fn names_are_right_and_tracks_hold() {
     );
     assert!(right as f64 >= 0.99 * all as f64, "{right} of {all}");
     // Each pane shows one person without a cut: one track.
-    for person in 0..3 {
+    for (place, person) in PEOPLE.iter().enumerate() {
         let mut tracks: Vec<u64> = frames
             .iter()
             .flat_map(|f| &f.faces)
-            .filter(|f| pane(f) == person)
+            .filter(|f| pane(f) == place)
             .map(|f| f.track.expect("every face is tracked").id)
             .collect();
         tracks.dedup();
-        assert_eq!(tracks.len(), 1, "{}: tracks {tracks:?}", PEOPLE[person]);
+        assert_eq!(tracks.len(), 1, "{person}: tracks {tracks:?}");
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod align;
 pub mod element;
+mod elf;
 pub mod error;
 pub mod geometry;
 pub mod image;

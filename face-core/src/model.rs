@@ -186,6 +186,8 @@ pub fn checkout() -> &'static Path {
 pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetches it \
     (`make install` then puts it where every program finds it)";
 
+const DESCRIPTOR_HELP: &str = "the README's \"your own model\" says what belongs in it";
+
 impl Model {
     /// Finds a model by name on the [`search_path`], or by the path of its `.onnx` file.
     pub fn find(name: &str) -> Result<Self, Error> {
@@ -234,18 +236,16 @@ impl Model {
         let path = weights.with_extension("json");
         let text = std::fs::read_to_string(&path).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound(format!(
-                "{} has no descriptor: expected {} beside it (the README's \"your own model\" \
-                 says what belongs in it)",
+                "{} has no descriptor: expected {} beside it ({DESCRIPTOR_HELP})",
                 weights.display(),
                 path.display()
             )),
             _ => Error::reading(&path, cause),
         })?;
-        let descriptor: Descriptor = serde_json::from_str(&text)
-            .map_err(|e| Error::invalid(&path, format!("not a model descriptor: {e}")))?;
-        descriptor
-            .check()
-            .map_err(|cause| Error::invalid(&path, cause))?;
+        let descriptor = serde_json::from_str(&text)
+            .map_err(|e| format!("not a model descriptor: {e}"))
+            .and_then(|descriptor: Descriptor| descriptor.check().map(|()| descriptor))
+            .map_err(|cause| Error::invalid(&path, format!("{cause} ({DESCRIPTOR_HELP})")))?;
         Ok(Self {
             descriptor,
             weights: weights.to_owned(),
@@ -278,7 +278,7 @@ impl Model {
             return Ok(());
         }
         Err(Error::Settings(format!(
-            "model `{}` ({}) is for {}, not for {task}",
+            "model `{}` ({}) is for {}: set `model` to one for {task}",
             self.descriptor.name,
             self.weights.display(),
             self.descriptor.task

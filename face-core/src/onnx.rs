@@ -13,9 +13,12 @@ use crate::model::Dimension;
 /// Why a file is not an ONNX model that can be adapted.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum OnnxError {
-    #[error("not an ONNX model, or a damaged one ({0})")]
+    #[error("not an ONNX model, or a damaged one ({0}); get the file anew")]
     Malformed(&'static str),
-    #[error("the graph has no input named {name:?}; its inputs are {found:?}")]
+    #[error(
+        "the graph has no input named {name:?}; correct `input.name` in the descriptor: its inputs \
+         are {found:?}"
+    )]
     NoInput { name: String, found: Vec<String> },
     #[error("the graph has inputs beside {name:?} that nothing fills: {others:?}")]
     MoreInputs { name: String, others: Vec<String> },

@@ -1,6 +1,7 @@
 //! ONNX Runtime: one environment a process, one session for all element instances that ask for
 //! the same model and options, and a [`Runner`] an instance that keeps its tensors bound.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
@@ -14,6 +15,7 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::{IoBinding, Session, builder::GraphOptimizationLevel};
 use ort::value::{Tensor, TensorElementType, ValueType};
 
+use crate::elf;
 use crate::error::Error;
 use crate::model::{self, Descriptor, Model};
 use crate::onnx;
@@ -71,7 +73,17 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 }
 
 fn create_environment() -> Result<Environment, Error> {
-    let load = |path: &Path| ort::init_from(path).map_err(|e| e.to_string());
+    let load = |path: &Path| {
+        elf::check_whole(path)?;
+        ort::init_from(path).map_err(|error| match &error {
+            // What the loader says stands in the source only.
+            ort::LoadDynamicError::Dlopen { error: cause, .. } => match cause.source() {
+                Some(source) => source.to_string(),
+                None => error.to_string(),
+            },
+            _ => error.to_string(),
+        })
+    };
     let builder = if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()) {
         load(Path::new(&path)).map_err(|cause| {
             Error::Runtime(format!(
@@ -190,6 +202,7 @@ providers! {
 pub struct SharedSession {
     session: Session,
     pub descriptor: Descriptor,
+    weights: PathBuf,
     /// Of the weights' file, in hexadecimal.
     pub sha256: String,
 }
@@ -245,7 +258,9 @@ impl SharedSession {
         let failed = |e: &dyn std::fmt::Display| {
             Error::invalid(
                 &model.weights,
-                format!("ONNX Runtime refuses the model: {e}"),
+                format!(
+                    "ONNX Runtime refuses the model: {e}; is the file whole, and its descriptor right?"
+                ),
             )
         };
         let mut builder = Session::builder(environment)
@@ -264,6 +279,7 @@ impl SharedSession {
         let shared = Self {
             session,
             descriptor: descriptor.clone(),
+            weights: model.weights.clone(),
             sha256,
         };
         shared.check()?;
@@ -291,7 +307,8 @@ impl SharedSession {
 
     /// The error for a model that does not do what its descriptor says.
     pub fn unfit(&self, cause: impl ToString) -> Error {
-        Error::model(&self.descriptor.name, cause)
+        let model = format!("`{}` ({})", self.descriptor.name, self.weights.display());
+        Error::model(model, cause)
     }
 }
 
@@ -305,9 +322,11 @@ fn with_provider(builder: Builder, name: &str) -> Result<Builder, Error> {
         )));
     };
     builder.with_execution_providers([dispatch]).map_err(|e| {
+        let cause = e.to_string();
         Error::Runtime(format!(
-            "execution provider `{name}` cannot be used: {e}; take execution-provider=cpu, or point \
-             ORT_DYLIB_PATH at an ONNX Runtime that was built with it"
+            "execution provider `{name}` cannot be used: {}; take execution-provider=cpu, or point \
+             ORT_DYLIB_PATH at an ONNX Runtime that was built with it",
+            cause.trim_end_matches(['.', ' '])
         ))
     })
 }
@@ -325,7 +344,12 @@ impl Runner {
     /// Binds tensors for an input of `shape` (batch, 3, height, width). Runs the model once, which
     /// gives the shapes of the outputs and warms it up.
     pub fn new(shared: &Arc<SharedSession>, shape: [usize; 4]) -> Result<Self, Error> {
-        let failed = |e: ort::Error| shared.unfit(format!("input {shape:?}: {e}"));
+        let failed = |e: ort::Error| {
+            shared.unfit(format!(
+                "it does not run on an input of {shape:?}: {e}; is `input.shape` in its descriptor \
+                 right?"
+            ))
+        };
         let allocator = Allocator::default();
         let mut input = Tensor::<f32>::new(&allocator, shape).map_err(failed)?;
         input.extract_tensor_mut().1.fill(0.0);
@@ -406,7 +430,8 @@ impl Runner {
         let found = self.output(role)?;
         if found.shape() != shape {
             return Err(self.shared.unfit(format!(
-                "decoder `{}` needs output `{}` of shape {shape:?}, the model gives {:?}",
+                "decoder `{}` needs output `{}` of shape {shape:?}, the model gives {:?}; choose \
+                 another decoder in the descriptor",
                 self.shared.descriptor.decoder,
                 self.shared.descriptor.output(role),
                 found.shape()

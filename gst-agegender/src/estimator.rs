@@ -52,8 +52,9 @@ impl Estimator {
             }
             (task, _) => {
                 return Err(Error::Settings(format!(
-                    "model `{}` is for {task}, faceagegender takes models for age and for gender",
-                    descriptor.name
+                    "model `{}` ({}) is for {task}: set `model` to ones for age and for gender",
+                    descriptor.name,
+                    model.weights.display()
                 )));
             }
         };
@@ -68,7 +69,8 @@ impl Estimator {
         );
         if found != wanted {
             return Err(session.unfit(format!(
-                "its output has {found} classes, its descriptor {wanted}"
+                "its output has {found} classes; correct the {wanted} `{}` in its descriptor",
+                estimator.decoder.field()
             )));
         }
         Ok(estimator)
@@ -94,6 +96,14 @@ impl Decoder {
         match self {
             Self::Expectation(values) => values.len(),
             Self::Classes(labels) => labels.len(),
+        }
+    }
+
+    /// What the descriptor calls the classes.
+    fn field(&self) -> &'static str {
+        match self {
+            Self::Expectation(_) => "values",
+            Self::Classes(_) => "labels",
         }
     }
 

@@ -23,8 +23,11 @@ pub fn weight(landmarks: &Landmarks, confidence: f64, sharpness: f64) -> f64 {
     let size = (eyes / FULL_EYE_DISTANCE).min(1.0);
     let sharp = sharpness / (sharpness + HALF_SHARPNESS);
     let weight = size * frontality(landmarks) * sharp * confidence.clamp(0.0, 1.0);
-    // `max` also turns a NaN into the least weight.
-    weight.max(LEAST).min(1.0)
+    if weight.is_nan() {
+        LEAST
+    } else {
+        weight.clamp(LEAST, 1.0)
+    }
 }
 
 /// 1 where the nose tip lies midway between the eyes along the line through them, falling to 0

@@ -54,7 +54,8 @@ impl Recognizer {
         };
         if found != recognizer.dimensions() {
             return Err(recognizer.session.unfit(format!(
-                "its embedding has {found} dimensions, its descriptor says {}",
+                "its embedding has {found} dimensions; correct `dimensions` in its descriptor, \
+                 which says {}",
                 recognizer.dimensions()
             )));
         }

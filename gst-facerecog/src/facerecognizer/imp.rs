@@ -96,7 +96,7 @@ fn open_gallery(settings: &Settings, recognizer: &Recognizer) -> Result<Option<G
         return Err(Error::invalid(
             path,
             format!(
-                "embeddings of {} dimensions, the model gives {}",
+                "embeddings of {} dimensions, the model gives {}; enroll anew with this model",
                 gallery.dimensions(),
                 recognizer.dimensions()
             ),
@@ -428,10 +428,8 @@ impl BaseTransformImpl for FaceRecognizer {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Settings,
-                (
-                    "no gallery is set, so faces get no names; make one with `facepipe enroll \
-                     PEOPLE_DIR -o friends.safetensors` and set gallery=friends.safetensors"
-                )
+                ("no gallery is set, so faces get no names; make one with `facepipe enroll \
+                     PEOPLE_DIR -o friends.safetensors` and set gallery=friends.safetensors")
             );
         }
         *self.state() = Some(state);

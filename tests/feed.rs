@@ -1,0 +1,221 @@
+//! Buffers and events pushed into elements by hand, pictures made for it, and galleries.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use face_core::geometry::Rect;
+use gst::prelude::*;
+use gst_video::VideoRegionOfInterestMeta;
+use gstfacerecog::gallery::{Gallery, Row};
+use gstfacerecog::recognizer::Recognizer;
+
+use crate::{Frame, Picture, Running, init, run_picture};
+
+/// Elements that are pushed into on the caller's thread, with an appsink `out` behind.
+pub struct Feed {
+    pub running: Running,
+    pad: gst::Pad,
+}
+
+impl Feed {
+    /// `ELEMENTS ! appsink`, playing, without a stream yet.
+    pub fn bare(elements: &str) -> Result<Self> {
+        let running = Running::new(&format!(
+            "identity name=in ! {elements} ! appsink name=out sync=false async=false"
+        ))?;
+        running.play()?;
+        let pad = running.element("in").static_pad("sink").context("no pad")?;
+        Ok(Self { running, pad })
+    }
+
+    /// The same, with a stream of `caps` begun.
+    pub fn new(elements: &str, caps: &gst::Caps) -> Result<Self> {
+        let feed = Self::bare(elements)?;
+        feed.begin();
+        ensure!(feed.caps(caps), "the caps {caps} are refused");
+        feed.segment();
+        Ok(feed)
+    }
+
+    pub fn event(&self, event: gst::Event) -> bool {
+        self.pad.send_event(event)
+    }
+
+    pub fn begin(&self) -> bool {
+        self.event(gst::event::StreamStart::new("test"))
+    }
+
+    pub fn caps(&self, caps: &gst::Caps) -> bool {
+        self.event(gst::event::Caps::new(caps))
+    }
+
+    pub fn segment(&self) -> bool {
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        self.event(gst::event::Segment::new(&segment))
+    }
+
+    pub fn flush(&self) {
+        self.event(gst::event::FlushStart::new());
+        self.event(gst::event::FlushStop::new(true));
+        self.segment();
+    }
+
+    pub fn eos(&self) -> bool {
+        self.event(gst::event::Eos::new())
+    }
+
+    pub fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.pad.chain(buffer)
+    }
+
+    /// Pushes a buffer and returns the frame that it becomes.
+    pub fn pass(&self, buffer: gst::Buffer) -> Result<Frame> {
+        if let Err(flow) = self.push(buffer) {
+            self.running.check()?;
+            return Err(flow.into());
+        }
+        self.running.next()?.context("the stream ended")
+    }
+
+    /// [`pass`](Self::pass) for the picture as frame number `index`, 40 ms each.
+    pub fn show(&self, picture: &Picture, index: u64) -> Result<Frame> {
+        self.pass(picture.buffer(at(index)))
+    }
+
+    pub fn set(&self, element: &str, property: &str, value: &str) {
+        self.running
+            .element(element)
+            .set_property_from_str(property, value);
+    }
+
+    /// Messages of `kind` that wait on the bus.
+    pub fn messages(&self, kind: gst::MessageType) -> Vec<gst::Message> {
+        let bus = self.running.0.bus();
+        std::iter::from_fn(|| bus.as_ref()?.pop_filtered(&[kind])).collect()
+    }
+
+    /// Ids of the tracks whose end was announced on the bus.
+    pub fn ended(&self) -> Vec<u64> {
+        ended(&self.messages(gst::MessageType::Element))
+    }
+}
+
+/// Ids of the tracks that `messages` end, ascending.
+pub fn ended(messages: &[gst::Message]) -> Vec<u64> {
+    let mut ids: Vec<u64> = messages
+        .iter()
+        .filter_map(|m| m.structure())
+        .filter(|s| s.name() == face_core::tracks::TRACK_ENDED)
+        .filter_map(|s| s.get("id").ok())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The time of frame `index` at 25 frames a second.
+pub fn at(index: u64) -> gst::ClockTime {
+    gst::ClockTime::from_mseconds(40 * index)
+}
+
+/// Adds a region as a stranger would: without an entry in the face metadata.
+pub fn add_region(buffer: &mut gst::Buffer, kind: &str, rect: (u32, u32, u32, u32), id: i32) {
+    let buffer = buffer.get_mut().expect("only one owner");
+    VideoRegionOfInterestMeta::add(buffer, kind, rect).set_id(id);
+}
+
+/// A box in whole pixels.
+pub fn whole(rect: &Rect) -> (u32, u32, u32, u32) {
+    let [x, y, w, h] = [rect.x, rect.y, rect.w, rect.h].map(|v| v.round().max(0.0) as u32);
+    (x, y, w, h)
+}
+
+impl Picture {
+    pub fn black(width: u32, height: u32) -> Self {
+        let data = vec![0; 3 * width as usize * height as usize];
+        Self {
+            width,
+            height,
+            data,
+        }
+    }
+
+    fn image(&self) -> image::RgbImage {
+        image::RgbImage::from_raw(self.width, self.height, self.data.clone())
+            .expect("data of this size")
+    }
+
+    fn from_image(image: image::RgbImage) -> Self {
+        Self {
+            width: image.width(),
+            height: image.height(),
+            data: image.into_raw(),
+        }
+    }
+
+    /// The part of the picture at `x`, `y`.
+    pub fn crop(&self, x: u32, y: u32, width: u32, height: u32) -> Self {
+        let part = image::imageops::crop_imm(&self.image(), x, y, width, height).to_image();
+        Self::from_image(part)
+    }
+
+    pub fn resized(&self, width: u32, height: u32) -> Self {
+        let filter = image::imageops::FilterType::Triangle;
+        Self::from_image(image::imageops::resize(
+            &self.image(),
+            width,
+            height,
+            filter,
+        ))
+    }
+
+    /// Copies `other` in at `x`, `y`.
+    pub fn paste(&mut self, other: &Self, x: u32, y: u32) {
+        let mut image = self.image();
+        image::imageops::replace(&mut image, &other.image(), x.into(), y.into());
+        self.data = image.into_raw();
+    }
+
+    pub fn sample(&self) -> gst::Sample {
+        init();
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        gst::Sample::builder()
+            .buffer(&self.buffer(gst::ClockTime::ZERO))
+            .caps(&self.caps())
+            .segment(&segment)
+            .build()
+    }
+
+    /// The picture as GStreamer's own converter makes it: `caps` without size and frame rate.
+    pub fn converted(&self, caps: &str) -> Result<gst::Sample> {
+        let sample = self.sample();
+        let caps: gst::Caps = format!(
+            "video/x-raw,width={},height={},framerate=25/1,{caps}",
+            self.width, self.height
+        )
+        .parse()?;
+        let sample = gst_video::convert_sample(&sample, &caps, Some(crate::TIMEOUT))?;
+        Ok(sample)
+    }
+}
+
+/// Detects the faces of `picture` and gives them `names`, from left to right, in a gallery at
+/// `path`.
+pub fn enroll(path: &Path, picture: &Picture, names: &[&str]) -> Result<Gallery> {
+    init();
+    let model = Recognizer::new("sface", &Default::default())?;
+    let mut gallery = Gallery::new(model.model_id(), model.dimensions());
+    let elements = "facedetector ! facerecognizer attach-embedding=true";
+    let mut faces = run_picture(picture, elements)?.faces;
+    faces.sort_by(|a, b| a.rect.x.total_cmp(&b.rect.x));
+    ensure!(faces.len() == names.len(), "{} faces", faces.len());
+    for (face, name) in faces.iter().zip(names) {
+        let row = Row {
+            person: (*name).into(),
+            source: "test".into(),
+        };
+        let embedding = face.embedding.as_ref().context("no embedding")?;
+        ensure!(gallery.push(row, &embedding.values), "no direction");
+    }
+    gallery.write(path)?;
+    Ok(gallery)
+}
