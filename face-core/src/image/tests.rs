@@ -1,5 +1,6 @@
 use super::*;
-use crate::model::Dimension;
+use crate::geometry::Similarity;
+use crate::model::{ColorOrder, Dimension, Input};
 
 fn input() -> Input {
     Input {

@@ -1,0 +1,417 @@
+//! Resampling and warping into tensors.
+
+use std::ops::Range;
+
+use super::taps::{
+    EXACT_SUM, Ratio, Taps, blend_columns, blend_rows, mean_of_sums, pick, sum_rows,
+};
+use super::{Picture, ToRgb};
+use crate::geometry::{Point, Rect, Similarity};
+use crate::model::{ColorOrder, Input};
+
+/// One resampled row, in the colour space of the frame.
+struct Row<'a> {
+    components: [&'a [f32]; 3],
+    to_rgb: &'a ToRgb,
+}
+
+impl Row<'_> {
+    /// Writes `value · scale + bias` for the row's red (0), green (1) or blue (2), 0..=255.
+    #[inline(always)]
+    fn channel(&self, rgb: usize, scale: f32, bias: f32, target: &mut [f32]) {
+        let ([x, y, z], offset) = (self.to_rgb.matrix[rgb], self.to_rgb.bias[rgb]);
+        let [a, b, c] = self.components;
+        for (((t, a), b), c) in target.iter_mut().zip(a).zip(b).zip(c) {
+            let value = x * a + y * b + z * c + offset;
+            *t = value.clamp(0.0, 255.0) * scale + bias;
+        }
+    }
+}
+
+/// Where resampled rows go. (A trait and no closure: closures are not inlined into the loop that is
+/// compiled for wider registers.)
+trait RowSink {
+    fn row(&mut self, y: usize, row: Row);
+}
+
+/// The rows of a tensor (1, 3, H, `width`), the part beside the picture black.
+struct TensorRows<'a> {
+    tensor: &'a mut [f32],
+    plane: usize,
+    width: usize,
+    normalise: &'a Normalise,
+}
+
+impl RowSink for TensorRows<'_> {
+    #[inline(always)]
+    fn row(&mut self, y: usize, row: Row) {
+        for (channel, rows) in self.tensor.chunks_exact_mut(self.plane).take(3).enumerate() {
+            let target = &mut rows[y * self.width..(y + 1) * self.width];
+            let (inside, beside) = target.split_at_mut(row.components[0].len());
+            let (scale, bias) = (self.normalise.scale[channel], self.normalise.bias[channel]);
+            row.channel(self.normalise.source[channel], scale, bias, inside);
+            beside.fill(self.normalise.black(channel));
+        }
+    }
+}
+
+/// Planar RGB, 0..=255.
+struct PlanarRows<'a> {
+    pixels: &'a mut [f32],
+    width: usize,
+    height: usize,
+}
+
+impl RowSink for PlanarRows<'_> {
+    #[inline(always)]
+    fn row(&mut self, y: usize, row: Row) {
+        for channel in 0..3 {
+            let start = (channel * self.height + y) * self.width;
+            row.channel(
+                channel,
+                1.0,
+                0.0,
+                &mut self.pixels[start..start + self.width],
+            );
+        }
+    }
+}
+
+/// The taps of one plane.
+#[derive(Debug, Default)]
+struct PlaneTaps {
+    x: Taps,
+    y: Taps,
+}
+
+/// Resamples pictures; keeps its buffers, so that nothing is allocated in steady state.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    taps: [PlaneTaps; 3],
+    /// One source row, blended vertically, and its like for exact sums.
+    blended: Vec<f32>,
+    summed: Vec<u16>,
+    /// One component of an interleaved row.
+    picked: Vec<f32>,
+    picked_sums: Vec<u16>,
+    /// One target row a component.
+    rows: [Vec<f32>; 3],
+    /// The region around a face, planar RGB.
+    crop: Vec<f32>,
+}
+
+impl Sampler {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Resamples the region `source` of the picture to `width` x `height` and hands over each
+    /// row.
+    fn resample(
+        &mut self,
+        picture: &Picture,
+        source: &Rect,
+        width: usize,
+        height: usize,
+        sink: &mut impl RowSink,
+    ) {
+        if width == 0 || height == 0 || !source.is_finite() || source.area() == 0.0 {
+            return;
+        }
+        for (taps, plane) in self.taps.iter_mut().zip(&picture.planes) {
+            let Some(plane) = plane else { continue };
+            let (sx, sy) = plane.subsampling;
+            let scale = (source.w / sx / width as f64, source.h / sy / height as f64);
+            taps.x.prepare(source.x / sx, scale.0, width, plane.width);
+            let top = (source.y - picture.first_row as f64) / sy;
+            taps.y.prepare(top, scale.1, height, plane.height);
+        }
+        for row in &mut self.rows {
+            row.resize(width, 0.0);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            // SAFETY: both features were just found on this processor.
+            unsafe { self.rows_avx2(picture, height, sink) };
+            return;
+        }
+        self.rows_portable(picture, height, sink);
+    }
+
+    /// The portable loop, compiled for wider registers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn rows_avx2(&mut self, picture: &Picture, height: usize, sink: &mut impl RowSink) {
+        self.rows_portable(picture, height, sink);
+    }
+
+    #[inline(always)]
+    fn rows_portable(&mut self, picture: &Picture, height: usize, sink: &mut impl RowSink) {
+        for y in 0..height {
+            for (taps, plane) in self.taps.iter().zip(&picture.planes) {
+                let Some(plane) = plane else { continue };
+                // Only the columns between the first and the last tap are touched.
+                let origin = taps.x.first[0];
+                let end = taps.x.first[taps.x.first.len() - 1] + taps.x.count;
+                let (first, weights) = taps.y.at(y);
+                let skip = origin * plane.step;
+                let width = (end - origin) * plane.step;
+                if let (Ratio::Mean(n), Ratio::Mean(rows)) = (taps.x.ratio, taps.y.ratio)
+                    && n * rows <= EXACT_SUM
+                {
+                    self.summed.resize(width, 0);
+                    sum_rows(&mut self.summed, plane, first, rows, skip);
+                    for &(component, offset) in plane.components.iter().flatten() {
+                        let mut sums = &self.summed;
+                        if plane.step > 1 {
+                            self.picked_sums.resize(end - origin, 0);
+                            pick(&mut self.picked_sums, &self.summed, plane.step, offset);
+                            sums = &self.picked_sums;
+                        }
+                        mean_of_sums(&mut self.rows[component], sums, n, rows);
+                    }
+                    continue;
+                }
+                if let (Some(component), Ratio::Same) = (plane.alone(), taps.x.ratio) {
+                    blend_rows(&mut self.rows[component], plane, first, weights, skip);
+                    continue;
+                }
+                self.blended.resize(width, 0.0);
+                blend_rows(&mut self.blended, plane, first, weights, skip);
+                for &(component, offset) in plane.components.iter().flatten() {
+                    let target = &mut self.rows[component];
+                    if plane.step == 1 {
+                        blend_columns(target, &self.blended, &taps.x, origin);
+                    } else if taps.x.ratio == Ratio::Same {
+                        pick(target, &self.blended, plane.step, offset);
+                    } else {
+                        self.picked.resize(end - origin, 0.0);
+                        pick(&mut self.picked, &self.blended, plane.step, offset);
+                        blend_columns(target, &self.picked, &taps.x, origin);
+                    }
+                }
+            }
+            let [a, b, c] = &self.rows;
+            sink.row(
+                y,
+                Row {
+                    components: [a, b, c],
+                    to_rgb: &picture.to_rgb,
+                },
+            );
+        }
+    }
+
+    /// Fills a tensor (1, 3, `height`, `width`) with the whole picture, made smaller or larger to
+    /// `content` pixels (width, height) at the top left; what remains is black.
+    pub fn letterbox(
+        &mut self,
+        picture: &Picture,
+        content: (usize, usize),
+        input: &Input,
+        tensor: &mut [f32],
+        (width, height): (usize, usize),
+    ) {
+        let normalise = Normalise::new(input);
+        let plane = width * height;
+        let content = (content.0.min(width), content.1.min(height));
+        let source = Rect::new(0.0, 0.0, picture.width as f64, picture.height as f64);
+        let mut rows = TensorRows {
+            tensor,
+            plane,
+            width,
+            normalise: &normalise,
+        };
+        self.resample(picture, &source, content.0, content.1, &mut rows);
+        for (channel, rows) in tensor.chunks_exact_mut(plane).take(3).enumerate() {
+            rows[content.1 * width..].fill(normalise.black(channel));
+        }
+    }
+
+    /// Fills a tensor (1, 3, `size`, `size`) with the pixels that `to_source` takes the tensor's
+    /// pixel indices to. Outside of the picture everything is black.
+    pub fn warp(
+        &mut self,
+        picture: &Picture,
+        to_source: &Similarity,
+        input: &Input,
+        tensor: &mut [f32],
+        (width, height): (usize, usize),
+    ) {
+        let normalise = Normalise::new(input);
+        let plane = width * height;
+        let Some(crop) = self.crop(picture, to_source, width, height) else {
+            for (channel, values) in tensor.chunks_exact_mut(plane).take(3).enumerate() {
+                values.fill(normalise.black(channel));
+            }
+            return;
+        };
+        // The crop is at most twice as fine as the tensor: four samples a pixel average what remains.
+        let fine = to_source.scale() / crop.factor > 1.25;
+        let offsets: &[f64] = if fine { &[-0.25, 0.25] } else { &[0.0] };
+        let share = 1.0 / (offsets.len() * offsets.len()) as f32;
+        for i in 0..plane {
+            let (x, y) = ((i % width) as f64, (i / width) as f64);
+            let mut sum = [0.0; 3];
+            for dy in offsets {
+                for dx in offsets {
+                    let p = to_source.apply(Point::new(x + dx, y + dy));
+                    let sample = crop.sample(&self.crop, p);
+                    for (sum, sample) in sum.iter_mut().zip(sample) {
+                        *sum += sample;
+                    }
+                }
+            }
+            for channel in 0..3 {
+                let value = sum[normalise.source[channel]] * share;
+                tensor[channel * plane + i] = normalise.value(channel, value);
+            }
+        }
+    }
+
+    /// Samples the region that a warp reads into `self.crop`; `None` if it misses the picture.
+    fn crop(
+        &mut self,
+        picture: &Picture,
+        to_source: &Similarity,
+        width: usize,
+        height: usize,
+    ) -> Option<Crop> {
+        let (w, h) = (width as f64, height as f64);
+        let corners = [
+            (-0.5, -0.5),
+            (w - 0.5, -0.5),
+            (-0.5, h - 0.5),
+            (w - 0.5, h - 0.5),
+        ]
+        .map(|(x, y)| to_source.apply(Point::new(x, y)));
+        let factor = to_source.scale().floor().max(1.0);
+        let margin = factor + 1.0;
+        let bound = |value: f64, limit: usize| value.clamp(0.0, limit as f64);
+        let fold = |f: fn(f64, f64) -> f64, pick: fn(&Point) -> f64| {
+            corners.iter().map(pick).reduce(f).unwrap_or(f64::NAN)
+        };
+        // Indices + 0.5 are continuous coordinates.
+        let x0 = bound(
+            (fold(f64::min, |p| p.x) + 0.5 - margin).floor(),
+            picture.width,
+        );
+        let y0 = bound(
+            (fold(f64::min, |p| p.y) + 0.5 - margin).floor(),
+            picture.height,
+        );
+        let x1 = bound(
+            (fold(f64::max, |p| p.x) + 0.5 + margin).ceil(),
+            picture.width,
+        );
+        let y1 = bound(
+            (fold(f64::max, |p| p.y) + 0.5 + margin).ceil(),
+            picture.height,
+        );
+        // Written so that a NaN leaves here too.
+        if !(x1 > x0 && y1 > y0) {
+            return None;
+        }
+        let (cw, ch) = (((x1 - x0) / factor).ceil(), ((y1 - y0) / factor).ceil());
+        let (cw, ch) = (cw as usize, ch as usize);
+        let region = Rect::new(x0, y0, cw as f64 * factor, ch as f64 * factor);
+        let mut pixels = std::mem::take(&mut self.crop);
+        pixels.resize(3 * cw * ch, 0.0);
+        let mut rows = PlanarRows {
+            pixels: &mut pixels,
+            width: cw,
+            height: ch,
+        };
+        self.resample(picture, &region, cw, ch, &mut rows);
+        self.crop = pixels;
+        Some(Crop {
+            x: x0,
+            y: y0,
+            factor,
+            width: cw,
+            height: ch,
+        })
+    }
+}
+
+/// The rows of `picture_height` that a warp of `height` x `width` pixels reads, with a margin.
+pub fn warp_rows(to_source: &Similarity, (width, height): (usize, usize)) -> Range<usize> {
+    let (w, h) = (width as f64, height as f64);
+    let ys =
+        [(0.0, 0.0), (w, 0.0), (0.0, h), (w, h)].map(|(x, y)| to_source.apply(Point::new(x, y)).y);
+    let margin = 2.0 * to_source.scale() + 4.0;
+    let top = ys.iter().copied().fold(f64::INFINITY, f64::min) - margin;
+    let bottom = ys.iter().copied().fold(f64::NEG_INFINITY, f64::max) + margin;
+    // `as` saturates: a NaN or a negative number becomes 0.
+    top as usize..(bottom.ceil() as usize).max(top as usize + 1)
+}
+
+/// A region of the picture, `factor` picture pixels a crop pixel.
+struct Crop {
+    x: f64,
+    y: f64,
+    factor: f64,
+    width: usize,
+    height: usize,
+}
+
+impl Crop {
+    /// Linear interpolation at the picture's pixel index `p`, black outside.
+    #[inline(always)]
+    fn sample(&self, pixels: &[f32], p: Point) -> [f32; 3] {
+        let u = (p.x + 0.5 - self.x) / self.factor - 0.5;
+        let v = (p.y + 0.5 - self.y) / self.factor - 0.5;
+        if !(u > -1.0 && v > -1.0 && u < self.width as f64 && v < self.height as f64) {
+            return [0.0; 3];
+        }
+        let (left, top) = (u.floor(), v.floor());
+        let (fx, fy) = ((u - left) as f32, (v - top) as f32);
+        let (left, top) = (left as isize, top as isize);
+        let size = self.width * self.height;
+        let mut out = [0.0; 3];
+        for (dy, wy) in [(0, 1.0 - fy), (1, fy)] {
+            for (dx, wx) in [(0, 1.0 - fx), (1, fx)] {
+                let (x, y) = (left + dx, top + dy);
+                if x < 0 || y < 0 || x >= self.width as isize || y >= self.height as isize {
+                    continue;
+                }
+                let i = y as usize * self.width + x as usize;
+                let weight = wx * wy;
+                for (channel, out) in out.iter_mut().enumerate() {
+                    *out += weight * pixels[channel * size + i];
+                }
+            }
+        }
+        out
+    }
+}
+
+/// A model's channel order, mean and scale.
+struct Normalise {
+    /// Which of red, green and blue each channel holds.
+    source: [usize; 3],
+    scale: [f32; 3],
+    bias: [f32; 3],
+}
+
+impl Normalise {
+    fn new(input: &Input) -> Self {
+        Self {
+            source: match input.color {
+                ColorOrder::Rgb => [0, 1, 2],
+                ColorOrder::Bgr => [2, 1, 0],
+            },
+            scale: input.scale,
+            bias: [0, 1, 2].map(|c| -input.mean[c] * input.scale[c]),
+        }
+    }
+
+    #[inline(always)]
+    fn value(&self, channel: usize, value: f32) -> f32 {
+        value * self.scale[channel] + self.bias[channel]
+    }
+
+    fn black(&self, channel: usize) -> f32 {
+        self.bias[channel]
+    }
+}
