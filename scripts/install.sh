@@ -97,7 +97,7 @@ install_all() {
     *":$programs:"*) ;;
     *) printf 'install: note: %s is not on PATH\n' "$programs" ;;
     esac
-    printf 'install: done; GStreamer finds the plugins there by itself (try: gst-inspect-1.0 facedetect)\n'
+    printf 'install: done; GStreamer finds the plugins there by itself (try: gst-inspect-1.0 facedetector)\n'
 }
 
 uninstall_all() {
