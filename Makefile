@@ -28,9 +28,8 @@ test: build ## run all tests, on the real models and clips
 		$(CARGO) test --release --workspace --no-fail-fast; \
 	then echo "test: PASSED"; else echo "test: FAILED" >&2; exit 1; fi
 
-bench: build ## run the benchmarks
-	@GST_PLUGIN_PATH="$(BIN_DIR)$${GST_PLUGIN_PATH:+:$$GST_PLUGIN_PATH}" \
-		$(CARGO) bench --manifest-path benches/Cargo.toml
+bench: build ## run the benchmarks against bare runtime and peers; writes benches/RESULTS.md
+	@bash scripts/bench.sh
 
 check: setup ## check formatting, lints and documentation
 	@$(CARGO) fmt --all --check

@@ -1,5 +1,8 @@
 //! What the elements of all stages do alike.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
 use glib::{ParamSpec, Value};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -8,7 +11,9 @@ use gst_base::subclass::prelude::*;
 
 use crate::error::Error;
 use crate::image::ReadFrame;
-use crate::session::{Options, PROVIDERS};
+use crate::model::Model;
+use crate::session::{self, Options, PROVIDERS, SharedSession};
+use crate::stats::{Stats, Work};
 
 /// The properties that all inference stages have.
 #[derive(Debug, Clone)]
@@ -90,6 +95,52 @@ impl Inference {
     }
 }
 
+/// Loads an element's models on threads of their own as soon as it leaves the state NULL. GStreamer
+/// starts one element after the other; this way all load at once. What goes wrong is left to the
+/// element's start, which loads again what it does not find loaded.
+#[derive(Default)]
+pub struct Preload(Mutex<Vec<JoinHandle<Option<Arc<SharedSession>>>>>);
+
+impl Preload {
+    /// Does the element's `change`. Call [`end`](Self::end) at the end of its start.
+    pub fn change_state(
+        &self,
+        transition: gst::StateChange,
+        inference: &Inference,
+        change: impl FnOnce() -> Result<gst::StateChangeSuccess, gst::StateChangeError>,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::NullToReady {
+            self.begin(inference);
+        }
+        let result = change();
+        if transition == gst::StateChange::ReadyToNull || result.is_err() {
+            self.end();
+        }
+        result
+    }
+
+    fn begin(&self, inference: &Inference) {
+        let threads = inference.model.split(',').filter_map(|model| {
+            let (model, options) = (model.trim().to_owned(), inference.options.clone());
+            std::thread::Builder::new()
+                .name("face-model".into())
+                .spawn(move || session::load(&Model::find(&model).ok()?, &options).ok())
+                .ok()
+        });
+        let threads = threads.collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+    }
+
+    /// Waits for the threads and lets go of the models: the element holds those that it uses.
+    pub fn end(&self) {
+        let threads = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic in there was reported by the start, too.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Raw video in system memory, in any format. Those that decoders and cameras give, and that are
 /// read in place, come first: a converter in front chooses the first that it can make.
 pub fn pixel_caps() -> gst::Caps {
@@ -126,10 +177,11 @@ pub fn pad_templates(caps: &gst::Caps) -> Vec<gst::PadTemplate> {
 
 /// Runs an in-place stage on the buffer that waits in a `BaseTransform`: `work` may change its
 /// metadata; the memory is shared, never copied. A gap without content passes as it is. An error is
-/// posted on the bus.
+/// posted on the bus. The time goes into `stats`, with what `work` counts.
 pub fn in_place<T>(
     stage: &T,
-    work: impl FnOnce(&mut gst::BufferRef) -> Result<(), Error>,
+    stats: &Stats,
+    work: impl FnOnce(&mut gst::BufferRef, &mut Work) -> Result<(), Error>,
 ) -> Result<GenerateOutputSuccess, gst::FlowError>
 where
     T: BaseTransformImpl + ObjectSubclass,
@@ -142,7 +194,7 @@ where
     if buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP) {
         return Ok(GenerateOutputSuccess::Buffer(buffer));
     }
-    match work(buffer.make_mut()) {
+    match stats.frame(|done| work(buffer.make_mut(), done)) {
         Ok(()) => Ok(GenerateOutputSuccess::Buffer(buffer)),
         Err(error) => {
             post(&*stage.obj(), &error);

@@ -8,6 +8,7 @@
 //! - [`align`]: aligned face chips from landmarks
 //! - [`geometry`]: boxes, IoU, similarity transforms
 //! - [`element`]: what the elements of all stages do alike
+//! - [`stats`]: what a stage has done and how long it took
 
 pub mod align;
 pub mod element;
@@ -19,6 +20,7 @@ pub mod meta;
 pub mod model;
 pub mod onnx;
 pub mod session;
+pub mod stats;
 pub mod tracks;
 
 pub use error::Error;

@@ -6,6 +6,7 @@
 //! graph's inputs and outputs are taken apart (field numbers: `onnx.proto`), everything else is
 //! copied byte by byte, so nothing that this code does not know can be lost.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::model::Dimension;
@@ -193,7 +194,18 @@ fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>,
     })
 }
 
-fn adapt_graph(graph: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>, OnnxError> {
+fn wrapped(number: u32, payload: &[u8]) -> Cow<'static, [u8]> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, number, payload);
+    Cow::Owned(out)
+}
+
+/// The pieces of the adapted graph, the weights still where they were.
+fn adapt_graph<'a>(
+    graph: &'a [u8],
+    input: &str,
+    shape: &[Dimension],
+) -> Result<Vec<Cow<'a, [u8]>>, OnnxError> {
     let mut weights = HashSet::new();
     for field in Fields(graph) {
         let field = field?;
@@ -201,7 +213,7 @@ fn adapt_graph(graph: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>
             weights.insert(name(field.payload, field::TENSOR_NAME)?);
         }
     }
-    let mut out = Vec::with_capacity(graph.len());
+    let mut pieces = Vec::new();
     let mut found = Vec::new();
     for field in Fields(graph) {
         let field = field?;
@@ -212,20 +224,19 @@ fn adapt_graph(graph: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>
                     continue;
                 }
                 if name == input {
-                    put_bytes(
-                        &mut out,
+                    pieces.push(wrapped(
                         field.number,
                         &with_shape(field.payload, Some(shape))?,
-                    );
+                    ));
                 }
                 found.push(name);
             }
             field::GRAPH_OUTPUT => {
-                put_bytes(&mut out, field.number, &with_shape(field.payload, None)?);
+                pieces.push(wrapped(field.number, &with_shape(field.payload, None)?));
             }
             // Shapes of inner tensors would contradict the new input; the runtime infers them.
             field::GRAPH_VALUE_INFO => {}
-            _ => out.extend_from_slice(field.whole),
+            _ => pieces.push(Cow::Borrowed(field.whole)),
         }
     }
     if !found.iter().any(|n| n == input) {
@@ -241,7 +252,7 @@ fn adapt_graph(graph: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>
             others: found,
         });
     }
-    Ok(out)
+    Ok(pieces)
 }
 
 /// The model with the shape of its image input replaced by `shape`, its weights no longer graph
@@ -253,11 +264,12 @@ pub fn adapt(model: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>, 
         let field = field?;
         if field.number == field::MODEL_GRAPH {
             graphs += 1;
-            put_bytes(
-                &mut out,
-                field.number,
-                &adapt_graph(field.payload, input, shape)?,
-            );
+            let pieces = adapt_graph(field.payload, input, shape)?;
+            put_varint(&mut out, u64::from(field.number) << 3 | 2);
+            put_varint(&mut out, pieces.iter().map(|p| p.len() as u64).sum());
+            for piece in pieces {
+                out.extend_from_slice(&piece);
+            }
         } else {
             out.extend_from_slice(field.whole);
         }

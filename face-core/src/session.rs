@@ -3,7 +3,7 @@
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use ndarray::ArrayViewD;
@@ -198,6 +198,49 @@ providers! {
     "xnnpack" => XNNPACK,
 }
 
+/// Lets only so many in at a time.
+struct Gate {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Gate {
+    fn new(places: usize) -> Self {
+        Self {
+            free: Mutex::new(places.max(1)),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// Does `work` once there is a place.
+    fn pass<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Place<'a>(&'a Gate);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                self.0.freed.notify_one();
+            }
+        }
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        drop(free);
+        let _place = Place(self);
+        work()
+    }
+}
+
+/// Inferences on the CPU: twice as many at a time as it has cores, so that none idles while the
+/// system has paused a thread in here. More would be no faster, and each fills memory with
+/// intermediate results: with many streams, most of what a stream would need.
+static CPU: LazyLock<Gate> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Gate::new(2 * cores)
+});
+
 /// A loaded model, shared by every [`Runner`] that asked for it.
 pub struct SharedSession {
     session: Session,
@@ -205,6 +248,7 @@ pub struct SharedSession {
     weights: PathBuf,
     /// Of the weights' file, in hexadecimal.
     pub sha256: String,
+    on_cpu: bool,
 }
 
 /// What two users of one session have in common.
@@ -218,13 +262,37 @@ struct Key {
     options: Options,
 }
 
+/// A session that is loaded, or that is loaded while the lock is held.
+type Slot = Arc<Mutex<Weak<SharedSession>>>;
+
 /// A process has few sessions: they are looked through one by one.
-type Cache = Vec<(Key, Weak<SharedSession>)>;
+type Cache = Vec<(Key, Slot)>;
+
+/// The place of what `key` stands for.
+fn slot(key: Key) -> Slot {
+    static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    cache.retain(|(_, slot)| {
+        // Only who holds another reference can hold the lock.
+        let loaded = || {
+            slot.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .strong_count()
+                > 0
+        };
+        Arc::strong_count(slot) > 1 || loaded()
+    });
+    if let Some((_, slot)) = cache.iter().find(|(known, _)| *known == key) {
+        return slot.clone();
+    }
+    let slot = Slot::default();
+    cache.push((key, slot.clone()));
+    slot
+}
 
 /// Loads `model`, or hands out the session that is loaded already.
 pub fn load(model: &Model, options: &Options) -> Result<Arc<SharedSession>, Error> {
-    static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
-    let key = Key {
+    let slot = slot(Key {
         weights: model
             .weights
             .canonicalize()
@@ -234,16 +302,14 @@ pub fn load(model: &Model, options: &Options) -> Result<Arc<SharedSession>, Erro
             .ok(),
         descriptor: model.descriptor.clone(),
         options: options.clone(),
-    };
+    });
     // Held while loading: forty instances that start together load the model once.
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    cache.retain(|(_, session)| session.strong_count() > 0);
-    let same = cache.iter().find(|(known, _)| *known == key);
-    if let Some(session) = same.and_then(|(_, session)| session.upgrade()) {
+    let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(session) = known.upgrade() {
         return Ok(session);
     }
     let session = Arc::new(SharedSession::load(model, options)?);
-    cache.push((key, Arc::downgrade(&session)));
+    *known = Arc::downgrade(&session);
     Ok(session)
 }
 
@@ -281,6 +347,7 @@ impl SharedSession {
             descriptor: descriptor.clone(),
             weights: model.weights.clone(),
             sha256,
+            on_cpu: options.provider == "cpu",
         };
         shared.check()?;
         Ok(shared)
@@ -460,6 +527,13 @@ impl Runner {
 
 impl SharedSession {
     fn run(&self, binding: &IoBinding) -> ort::Result<()> {
+        match self.on_cpu {
+            true => CPU.pass(|| self.run_now(binding)),
+            false => self.run_now(binding),
+        }
+    }
+
+    fn run_now(&self, binding: &IoBinding) -> ort::Result<()> {
         // SAFETY: session and binding are live and belong together, and RunWithBinding is documented
         // as safe to call from several threads on one session as long as each has its own binding.
         // `ort` wraps it with `&mut Session`, which would let forty streams wait for each other.

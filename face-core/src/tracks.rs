@@ -35,16 +35,23 @@ impl TrackEnded {
     }
 }
 
-/// State by track, dropped when the track ends.
+/// Tracks that state is kept for at most. A tracker of ours ends its tracks; ids by somebody else may
+/// never end.
+const MOST_TRACKS: usize = 1024;
+
+/// State by track, dropped when the track ends, or when it is the longest unused of very many.
 #[derive(Debug)]
 pub struct Tracks<T> {
-    by_id: HashMap<u64, T>,
+    /// The state, and when it was used last.
+    by_id: HashMap<u64, (T, u64)>,
+    uses: u64,
 }
 
 impl<T> Default for Tracks<T> {
     fn default() -> Self {
         Self {
             by_id: HashMap::new(),
+            uses: 0,
         }
     }
 }
@@ -52,12 +59,21 @@ impl<T> Default for Tracks<T> {
 impl<T: Default> Tracks<T> {
     /// The state of a track, new if it has none yet.
     pub fn get(&mut self, id: u64) -> &mut T {
-        self.by_id.entry(id).or_default()
+        self.uses += 1;
+        if self.by_id.len() >= MOST_TRACKS && !self.by_id.contains_key(&id) {
+            // Half at once, so that this happens rarely.
+            let mut used: Vec<u64> = self.by_id.values().map(|(_, used)| *used).collect();
+            let (_, &mut middle, _) = used.select_nth_unstable(MOST_TRACKS / 2);
+            self.by_id.retain(|_, (_, used)| *used > middle);
+        }
+        let (state, used) = self.by_id.entry(id).or_default();
+        *used = self.uses;
+        state
     }
 
     /// Ends one track.
     pub fn remove(&mut self, id: u64) -> Option<T> {
-        self.by_id.remove(&id)
+        self.by_id.remove(&id).map(|(state, _)| state)
     }
 
     /// Ends all tracks.
@@ -87,9 +103,28 @@ impl<T: Default> Tracks<T> {
     }
 }
 
-/// Whether a track's next piece of work is due at `now`: `interval` ms after the last one, or if
-/// time is unknown or ran backwards.
-pub fn is_due(last: Option<u64>, now: Option<u64>, interval: u32) -> bool {
+/// How often a track is worked on, in ms of stream time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// While its result may still change; 0 = on every frame, always.
+    pub interval: u32,
+    /// Once its result is settled.
+    pub settled: u32,
+}
+
+impl Pace {
+    /// Whether a track's next piece of work is due at `now`. It is, too, where time is unknown or ran
+    /// backwards.
+    pub fn is_due(&self, settled: bool, last: Option<u64>, now: Option<u64>) -> bool {
+        let interval = match (self.interval, settled) {
+            (0, _) | (_, false) => self.interval,
+            (interval, true) => interval.max(self.settled),
+        };
+        is_due(last, now, interval)
+    }
+}
+
+fn is_due(last: Option<u64>, now: Option<u64>, interval: u32) -> bool {
     match (last, now) {
         (Some(last), Some(now)) if now >= last => now - last >= u64::from(interval) * 1_000_000,
         _ => true,
@@ -111,6 +146,33 @@ mod tests {
             "time ran backwards"
         );
         assert!(is_due(Some(7), Some(7), 0));
+        let pace = Pace {
+            interval: 500,
+            settled: 2000,
+        };
+        assert!(pace.is_due(false, Some(0), Some(500_000_000)));
+        assert!(!pace.is_due(true, Some(0), Some(500_000_000)));
+        assert!(pace.is_due(true, Some(0), Some(2_000_000_000)));
+        let always = Pace {
+            interval: 0,
+            settled: 2000,
+        };
+        assert!(always.is_due(true, Some(0), Some(1)));
+    }
+
+    #[test]
+    fn tracks_that_never_end_are_forgotten_the_longest_unused_first() {
+        let mut tracks = Tracks::<u64>::default();
+        for id in 0..100_000 {
+            *tracks.get(7_000_000) += 1;
+            *tracks.get(id) += 1;
+        }
+        assert!(tracks.len() <= MOST_TRACKS);
+        assert_eq!(
+            *tracks.get(7_000_000),
+            100_000,
+            "a track in use keeps its state"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use face_core::image::ReadFrame;
 use face_core::meta::{Face, Gender};
 use face_core::model::{Model, Task};
 use face_core::session::{self, Options, Runner};
+use face_core::stats::Work;
 
 /// How a model's outputs become an estimate.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,11 +83,12 @@ impl Estimator {
         chips: &mut Chips,
         frame: &ReadFrame,
         face: &Face,
+        work: &mut Work,
     ) -> Result<Option<Estimate>, Error> {
-        if !chips.fill(frame, face, &mut self.runner)? {
+        if !work.sample(|| chips.fill(frame, face, &mut self.runner))? {
             return Ok(None);
         }
-        self.runner.run()?;
+        work.infer(&mut self.runner)?;
         Ok(self.decoder.decode(self.runner.only_output()?))
     }
 }
@@ -149,7 +151,16 @@ pub struct Summary {
     pub time: Option<u64>,
 }
 
+/// A track with so many estimates is settled: more would move its mean little.
+const SETTLED_ESTIMATES: u32 = 4;
+
 impl Summary {
+    /// Whether there are enough estimates to look less often.
+    pub fn is_settled(&self) -> bool {
+        let genders: u32 = self.genders.values().map(|(_, count)| count).sum();
+        self.ages.1.max(genders) >= SETTLED_ESTIMATES
+    }
+
     pub fn add(&mut self, estimate: Estimate) {
         match estimate {
             Estimate::Age(age) => {

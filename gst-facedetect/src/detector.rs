@@ -8,6 +8,7 @@ use face_core::image::{Picture, ReadFrame, Sampler};
 use face_core::meta::Face;
 use face_core::model::{Dimension, Model, Task};
 use face_core::session::{self, Options, Runner, SharedSession};
+use face_core::stats::Work;
 
 use crate::decoder::{self, Candidate, Decoder};
 
@@ -94,8 +95,13 @@ impl Detector {
     }
 
     /// The faces of a frame, the most confident first, in pixels of the frame.
-    pub fn detect(&mut self, frame: &ReadFrame, params: &Params) -> Result<Vec<Face>, Error> {
-        let picture = Picture::new(frame, 0..usize::MAX, &mut self.unpacked)?;
+    pub fn detect(
+        &mut self,
+        frame: &ReadFrame,
+        params: &Params,
+        work: &mut Work,
+    ) -> Result<Vec<Face>, Error> {
+        let picture = work.sample(|| Picture::new(frame, 0..usize::MAX, &mut self.unpacked))?;
         let frame_size = (picture.width(), picture.height());
         let limit = match self.session.descriptor.fixed_size() {
             Some((height, width)) => (width, height),
@@ -109,14 +115,16 @@ impl Detector {
         if self.runner.shape() != [1, 3, height, width] {
             self.runner = Runner::new(&self.session, [1, 3, height, width])?;
         }
-        self.sampler.letterbox(
-            &picture,
-            content,
-            &self.session.descriptor.input,
-            self.runner.input(),
-            (width, height),
-        );
-        self.runner.run()?;
+        work.sample(|| {
+            self.sampler.letterbox(
+                &picture,
+                content,
+                &self.session.descriptor.input,
+                self.runner.input(),
+                (width, height),
+            )
+        });
+        work.infer(&mut self.runner)?;
         self.candidates.clear();
         let threshold = self.confidence_threshold(params) as f32;
         self.decoder
@@ -125,7 +133,9 @@ impl Detector {
             frame_size.0 as f64 / content.0 as f64,
             frame_size.1 as f64 / content.1 as f64,
         );
-        Ok(self.select(scale, frame_size, params))
+        let faces = self.select(scale, frame_size, params);
+        work.faces += faces.len() as u64;
+        Ok(faces)
     }
 
     fn select(&self, (sx, sy): (f64, f64), frame: (usize, usize), params: &Params) -> Vec<Face> {

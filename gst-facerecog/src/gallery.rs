@@ -1,19 +1,16 @@
-//! The gallery: embeddings of known people in one safetensors file.
-//!
-//! The tensor `embeddings` is float32 [N, D], each row L2-normalised. The file's metadata holds
-//! `format` (`gst-face-gallery`), `version`, `model` (its name), `model-sha256` (of its weights) and
-//! `rows`, a JSON array of `{"person": …, "source": …}`, one for each row.
+//! The gallery: embeddings of known people. `file.rs` knows its file, `scan.rs` searches it.
 
+mod file;
+mod scan;
+
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use face_core::Error;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-const FORMAT: &str = "gst-face-gallery";
-const VERSION: &str = "1";
+use file::MappedNumbers;
 
 /// Whose face a row is, and the picture that it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,18 +28,116 @@ pub struct ModelId {
 }
 
 /// Embeddings of known people.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Gallery {
     pub model: ModelId,
     dimensions: usize,
-    rows: Vec<Row>,
-    /// Index into `people` for each row.
-    person: Vec<usize>,
+    roll: Roll,
+    numbers: Numbers,
+}
+
+/// Whose each row is and where it comes from, a few bytes a row.
+#[derive(Debug, Clone, Default)]
+struct Roll {
+    /// The person of each row, an index into `people`.
+    person: Vec<u32>,
     people: Vec<String>,
     /// Rows of each person.
     counts: Vec<usize>,
-    /// Row-major [N, D].
-    embeddings: Vec<f32>,
+    /// The inverse of `people`; empty until somebody is added one by one.
+    index: HashMap<String, u32>,
+    /// The sources of all rows, one behind the other, and where each ends.
+    sources: String,
+    ends: Vec<u32>,
+}
+
+impl Roll {
+    /// `false` if there are too many people or too much text, which no file could hold either.
+    fn push(&mut self, person: &str, source: &str) -> bool {
+        if self.index.len() != self.people.len() {
+            let people = self.people.iter().cloned();
+            self.index = people.zip(0..).collect();
+        }
+        let next = self.people.len();
+        let (Ok(next), Ok(end)) = (
+            u32::try_from(next),
+            u32::try_from(self.sources.len() + source.len()),
+        ) else {
+            return false;
+        };
+        let index = match self.index.get(person) {
+            Some(&index) => index,
+            None => {
+                self.index.insert(person.to_owned(), next);
+                self.add_person(person);
+                next
+            }
+        };
+        self.add_row(index, source, end);
+        true
+    }
+
+    fn add_person(&mut self, name: &str) {
+        self.people.push(name.to_owned());
+        self.counts.push(0);
+    }
+
+    /// Adds a row whose source then ends at `end`.
+    fn add_row(&mut self, person: u32, source: &str, end: u32) {
+        self.counts[person as usize] += 1;
+        self.person.push(person);
+        self.sources.push_str(source);
+        self.ends.push(end);
+    }
+
+    fn len(&self) -> usize {
+        self.person.len()
+    }
+
+    fn person(&self, row: usize) -> &str {
+        &self.people[self.person[row] as usize]
+    }
+
+    fn source(&self, row: usize) -> &str {
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.sources[start as usize..self.ends[row] as usize]
+    }
+}
+
+/// The embeddings, row-major [N, D], exact and rounded to 16 bits (`scan::fixed`).
+#[derive(Debug, Clone)]
+enum Numbers {
+    Owned { exact: Vec<f32>, fixed: Vec<i16> },
+    Mapped(MappedNumbers),
+}
+
+impl Numbers {
+    fn exact(&self) -> &[f32] {
+        match self {
+            Self::Owned { exact, .. } => exact,
+            Self::Mapped(mapped) => mapped.exact(),
+        }
+    }
+
+    fn fixed(&self) -> &[i16] {
+        match self {
+            Self::Owned { fixed, .. } => fixed,
+            Self::Mapped(mapped) => mapped.fixed(),
+        }
+    }
+
+    fn push(&mut self, unit: &[f32]) {
+        if let Self::Mapped(mapped) = self {
+            *self = Self::Owned {
+                exact: mapped.exact().to_vec(),
+                fixed: mapped.fixed().to_vec(),
+            };
+        }
+        if let Self::Owned { exact, fixed } = self {
+            exact.extend_from_slice(unit);
+            fixed.extend(unit.iter().map(|v| scan::fixed(*v)));
+        }
+    }
 }
 
 /// A row of the gallery near to a query.
@@ -76,44 +171,37 @@ impl Gallery {
         Self {
             model,
             dimensions,
-            rows: Vec::new(),
-            person: Vec::new(),
-            people: Vec::new(),
-            counts: Vec::new(),
-            embeddings: Vec::new(),
+            roll: Roll::default(),
+            numbers: Numbers::Owned {
+                exact: Vec::new(),
+                fixed: Vec::new(),
+            },
         }
     }
 
-    /// Adds an embedding, which is normalised. `false` if it has another length or no direction.
+    /// Adds an embedding, which is normalised. `false` if it has another length or no direction (or
+    /// if the sources of all rows exceed 4 GB).
     pub fn push(&mut self, row: Row, embedding: &[f32]) -> bool {
         if embedding.len() != self.dimensions {
             return false;
         }
-        let Some(embedding) = normalised(embedding) else {
+        let Some(unit) = normalised(embedding) else {
             return false;
         };
-        let person = match self.people.iter().position(|p| *p == row.person) {
-            Some(person) => person,
-            None => {
-                self.people.push(row.person.clone());
-                self.counts.push(0);
-                self.people.len() - 1
-            }
-        };
-        self.counts[person] += 1;
-        self.person.push(person);
-        self.rows.push(row);
-        self.embeddings.extend(embedding);
+        if !self.roll.push(&row.person, &row.source) {
+            return false;
+        }
+        self.numbers.push(&unit);
         true
     }
 
     /// The number of rows.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.roll.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// The length of an embedding.
@@ -121,156 +209,81 @@ impl Gallery {
         self.dimensions
     }
 
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
+    /// All rows, made for the caller; [`Gallery::row`] makes one.
+    pub fn rows(&self) -> Vec<Row> {
+        (0..self.len()).map(|row| self.row(row)).collect()
+    }
+
+    pub fn row(&self, row: usize) -> Row {
+        Row {
+            person: self.roll.person(row).to_owned(),
+            source: self.roll.source(row).to_owned(),
+        }
     }
 
     pub fn embedding(&self, row: usize) -> &[f32] {
-        &self.embeddings[row * self.dimensions..(row + 1) * self.dimensions]
+        &self.numbers.exact()[row * self.dimensions..(row + 1) * self.dimensions]
     }
 
     /// The people, in the order of their first rows.
     pub fn people(&self) -> &[String] {
-        &self.people
+        &self.roll.people
     }
 
     pub fn person_name(&self, person: usize) -> &str {
-        &self.people[person]
+        &self.roll.people[person]
     }
 
     /// How many rows a person has.
     pub fn rows_of(&self, person: usize) -> usize {
-        self.counts[person]
+        self.roll.counts[person]
     }
 
-    /// The `k` rows nearest to `query` (of length 1) by cosine distance, nearest first. Exact: every
-    /// row is compared.
+    /// Bytes that a search reads: the embeddings in 16 bits a number.
+    pub fn searched_bytes(&self) -> usize {
+        size_of_val(self.numbers.fixed())
+    }
+
+    /// The `k` rows nearest to `query` by cosine distance, nearest first, of equal ones the lower row
+    /// first. Exact: all rows are compared in 16 bits, and in full those that rounding leaves in
+    /// doubt. A query without direction (zero, NaN) is near to nothing.
+    ///
+    /// `query` is of length 1; another length scales the similarity, as ever with a scalar product.
     pub fn nearest(&self, query: &[f32], k: usize) -> Vec<Neighbor> {
         if query.len() != self.dimensions || k == 0 {
             return Vec::new();
         }
-        // The best so far, ascending; k is small, so insertion is cheaper than a heap.
-        let mut best: Vec<(f32, usize)> = Vec::with_capacity(k.min(self.len()) + 1);
-        for (row, embedding) in self.embeddings.chunks_exact(self.dimensions).enumerate() {
-            let distance = 1.0 - dot(query, embedding);
-            if best.len() == k && distance >= best[k - 1].0 {
-                continue;
-            }
-            let at = best.partition_point(|(d, _)| *d <= distance);
-            best.insert(at, (distance, row));
-            best.truncate(k);
-        }
+        let Some(rounded) = scan::Query::new(query) else {
+            return Vec::new();
+        };
+        let mut best: Vec<(f64, usize)> = rounded
+            .candidates(self.numbers.fixed(), k)
+            .into_iter()
+            .map(|row| (scan::similarity(query, self.embedding(row)), row))
+            // Only a damaged row has none; see `file.rs` on what is checked.
+            .filter(|(similarity, _)| similarity.is_finite())
+            .collect();
+        // Stable, and in the order of rows before.
+        best.sort_by(|(a, _), (b, _)| b.partial_cmp(a).unwrap_or(Ordering::Equal));
+        best.truncate(k);
         best.into_iter()
-            .map(|(distance, row)| Neighbor {
+            .map(|(similarity, row)| Neighbor {
                 row,
-                person: self.person[row],
-                distance: f64::from(distance).max(0.0),
+                person: self.roll.person[row] as usize,
+                distance: (1.0 - similarity).max(0.0),
             })
             .collect()
     }
 
     /// Reads a gallery file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|e| match Error::reading(path, e) {
-            Error::NotFound(what) => Error::NotFound(format!(
-                "gallery {what}; make one with `facepipe enroll PEOPLE_DIR -o {}`",
-                path.display()
-            )),
-            other => other,
-        })?;
-        Self::parse(&bytes).map_err(|cause| {
-            Error::invalid(
-                path,
-                format!("{cause}; make the gallery anew with `facepipe enroll PEOPLE_DIR -o FILE`"),
-            )
-        })
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let no_gallery = |cause: &dyn std::fmt::Display| format!("not a gallery: {cause}");
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| no_gallery(&e))?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let value = |key: &str| {
-            metadata
-                .get(key)
-                .cloned()
-                .ok_or_else(|| no_gallery(&format!("no `{key}` in its metadata")))
-        };
-        if value("format")? != FORMAT {
-            return Err(no_gallery(&format!("its format is not {FORMAT}")));
-        }
-        if value("version")? != VERSION {
-            return Err(format!(
-                "a gallery of format version {}, this program reads version {VERSION}",
-                value("version")?
-            ));
-        }
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| no_gallery(&e))?;
-        let tensor = tensors.tensor("embeddings").map_err(|e| no_gallery(&e))?;
-        let rows: Vec<Row> = serde_json::from_str(&value("rows")?).map_err(|e| no_gallery(&e))?;
-        let &[count, dimensions] = tensor.shape() else {
-            return Err(no_gallery(&"`embeddings` is not a matrix"));
-        };
-        if tensor.dtype() != Dtype::F32 || count != rows.len() || dimensions == 0 {
-            return Err(no_gallery(&format!(
-                "`embeddings` is {:?} {:?}, expected F32 [{}, D]",
-                tensor.dtype(),
-                tensor.shape(),
-                rows.len()
-            )));
-        }
-        let model = ModelId {
-            name: value("model")?,
-            sha256: value("model-sha256")?,
-        };
-        let mut gallery = Self::new(model, dimensions);
-        let (numbers, _) = tensor.data().as_chunks::<4>();
-        let numbers: Vec<f32> = numbers.iter().map(|&b| f32::from_le_bytes(b)).collect();
-        for (row, embedding) in rows.into_iter().zip(numbers.chunks_exact(dimensions)) {
-            let person = row.person.clone();
-            if !gallery.push(row, embedding) {
-                return Err(format!("damaged: a row of {person:?} has no direction"));
-            }
-        }
-        Ok(gallery)
+        file::read(path, file::LARGE)
     }
 
     /// Writes the gallery, whole or not at all: to a temporary file in the same folder, which then
     /// takes the name. Readable and writable by its owner only.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed = |cause: std::io::Error| Error::Unwritable {
-            path: path.to_owned(),
-            cause,
-        };
-        let rows = serde_json::to_string(&self.rows).map_err(|e| failed(e.into()))?;
-        let metadata = HashMap::from(
-            [
-                ("format", FORMAT),
-                ("version", VERSION),
-                ("model", &self.model.name),
-                ("model-sha256", &self.model.sha256),
-                ("rows", &rows),
-            ]
-            .map(|(key, value)| (key.to_owned(), value.to_owned())),
-        );
-        let data: Vec<u8> = self
-            .embeddings
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
-        let shape = vec![self.len(), self.dimensions];
-        let bytes = TensorView::new(Dtype::F32, shape, &data)
-            .and_then(|view| safetensors::serialize([("embeddings", view)], Some(metadata)))
-            .map_err(|e| failed(std::io::Error::other(e)))?;
-        let folder = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        file::write(self, path, file::LARGE)
     }
 
     /// Fails, with both names, unless the gallery was made by `model`.
@@ -291,17 +304,17 @@ impl Gallery {
     }
 }
 
-/// The scalar product; eight sums side by side, so that it runs in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 8];
-    let (a8, a_rest) = a.as_chunks::<8>();
-    let (b8, b_rest) = b.as_chunks::<8>();
-    for (a, b) in a8.iter().zip(b8) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
+/// The same model, rows and embeddings, wherever they lie.
+impl PartialEq for Gallery {
+    fn eq(&self, other: &Self) -> bool {
+        self.model == other.model
+            && self.dimensions == other.dimensions
+            && self.roll.person == other.roll.person
+            && self.roll.people == other.roll.people
+            && self.roll.sources == other.roll.sources
+            && self.roll.ends == other.roll.ends
+            && self.numbers.exact() == other.numbers.exact()
     }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 #[cfg(test)]
@@ -325,6 +338,67 @@ mod tests {
         assert!(gallery.push(row("bob"), &[0.0, 5.0, 0.0]));
         assert!(gallery.push(row("ann"), &[1.0, 1.0, 0.0]));
         gallery
+    }
+
+    /// Numbers that are the same on every run.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            self.0 >> 33
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            self.next() as usize % end
+        }
+
+        /// -1 to 1, more often near 0.
+        fn number(&mut self) -> f32 {
+            let unit = |n: u64| n as f32 / (1u64 << 31) as f32;
+            unit(self.next()) - unit(self.next())
+        }
+
+        /// Rows around the centres of `people`.
+        fn gallery(
+            &mut self,
+            dimensions: usize,
+            count: usize,
+            people: usize,
+            noise: f32,
+        ) -> Gallery {
+            let centres: Vec<Vec<f32>> = (0..people)
+                .map(|_| (0..dimensions).map(|_| self.number()).collect())
+                .collect();
+            let mut gallery = Gallery::new(gallery().model, dimensions);
+            for i in 0..count {
+                let centre = &centres[i % people];
+                let embedding: Vec<f32> =
+                    centre.iter().map(|v| v + noise * self.number()).collect();
+                assert!(gallery.push(row(&format!("p{}", i % people)), &embedding));
+            }
+            gallery
+        }
+    }
+
+    fn brute_force(gallery: &Gallery, query: &[f32], k: usize) -> Vec<Neighbor> {
+        let similarity = |row: usize| -> f64 {
+            let products = gallery.embedding(row).iter().zip(query);
+            products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let mut all: Vec<(usize, f64)> = (0..gallery.len())
+            .map(|row| (row, similarity(row)))
+            .collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let neighbor = |(row, similarity): (usize, f64)| Neighbor {
+            row,
+            person: gallery.roll.person[row] as usize,
+            distance: (1.0 - similarity).max(0.0),
+        };
+        all.into_iter().take(k).map(neighbor).collect()
     }
 
     #[test]
@@ -372,21 +446,70 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error_and_never_a_panic() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("g.safetensors");
-        gallery().write(&path).expect("writable");
-        let whole = std::fs::read(&path).expect("just written");
-        for cut in 0..whole.len() {
-            assert!(Gallery::parse(&whole[..cut]).is_err(), "cut at {cut}");
+    fn nearest_is_brute_force() {
+        let mut random = Random(7);
+        // Numbers of dimensions beside the width of registers, rows beside the length of blocks.
+        for (dimensions, count, people, noise) in [
+            (128, 3000, 3000, 1.0),
+            (128, 3000, 20, 0.05),
+            (128, 1000, 5, 1e-4),
+            (512, 700, 30, 0.3),
+            (37, 257, 9, 0.2),
+            (2, 300, 300, 1.0),
+            (1, 5, 5, 1.0),
+        ] {
+            let gallery = random.gallery(dimensions, count, people, noise);
+            for k in [1, 6, 50, count + 1] {
+                for _ in 0..4 {
+                    let row = random.below(count);
+                    let near = gallery.embedding(row).iter();
+                    let query: Vec<f32> = near.map(|v| v + noise * random.number() / 8.0).collect();
+                    let query = normalised(&query).expect("a direction");
+                    assert_eq!(
+                        gallery.nearest(&query, k),
+                        brute_force(&gallery, &query, k),
+                        "{dimensions} {count} {noise} {k}"
+                    );
+                }
+            }
         }
-        for i in 0..whole.len() {
-            let mut flipped = whole.clone();
-            flipped[i] ^= 0x15;
-            let _ = Gallery::parse(&flipped);
+    }
+
+    /// Photos enrolled twice are as near as each other: the lower row comes first.
+    #[test]
+    fn equal_rows_keep_their_order() {
+        let mut random = Random(8);
+        let mut gallery = random.gallery(16, 600, 3, 0.5);
+        for copy in 0..600 {
+            let embedding = gallery.embedding(copy % 10).to_vec();
+            assert!(gallery.push(row("twin"), &embedding));
         }
-        let missing = Gallery::read(&folder.path().join("none")).expect_err("no such file");
-        assert!(missing.to_string().contains("facepipe enroll"), "{missing}");
+        let query = gallery.embedding(3).to_vec();
+        let found = gallery.nearest(&query, 40);
+        assert_eq!(found, brute_force(&gallery, &query, 40));
+        assert_eq!(found[0].row, 3);
+        assert_eq!(found[1].row, 603);
+    }
+
+    #[test]
+    fn a_query_without_direction_is_near_to_nothing() {
+        for query in [[f32::NAN, 1.0, 0.0], [0.0; 3], [f32::INFINITY, 0.0, 0.0]] {
+            assert_eq!(gallery().nearest(&query, 2), []);
+        }
+        let long = gallery().nearest(&[0.0, 2.0, 0.0], 1);
+        assert_eq!((long[0].row, long[0].distance), (1, 0.0));
+        assert_eq!(gallery().nearest(&[f32::MAX; 3], 3).len(), 3);
+        assert_eq!(gallery().nearest(&[1e-40, 0.0, 0.0], 3)[0].row, 0);
+    }
+
+    #[test]
+    fn rows_come_back_in_the_order_of_pushing() {
+        let gallery = gallery();
+        assert_eq!(gallery.people(), ["ann", "bob"]);
+        assert_eq!([0, 1].map(|person| gallery.rows_of(person)), [2, 1]);
+        assert_eq!(gallery.rows(), [row("ann"), row("bob"), row("ann")]);
+        assert_eq!(gallery.row(2), row("ann"));
+        assert_eq!(gallery.searched_bytes(), 3 * 3 * 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use face_core::image::ReadFrame;
 use face_core::meta::Face;
 use face_core::model::{Model, Task};
 use face_core::session::{self, Options, Runner, SharedSession};
+use face_core::stats::Work;
 
 use crate::gallery::{ModelId, normalised};
 use crate::quality;
@@ -81,14 +82,19 @@ impl Recognizer {
     }
 
     /// Embeds one face; `None` if it has no extent or the model gives no direction.
-    pub fn embed(&mut self, frame: &ReadFrame, face: &Face) -> Result<Option<Embedded>, Error> {
-        if !self.chips.fill(frame, face, &mut self.runner)? {
+    pub fn embed(
+        &mut self,
+        frame: &ReadFrame,
+        face: &Face,
+        work: &mut Work,
+    ) -> Result<Option<Embedded>, Error> {
+        if !work.sample(|| self.chips.fill(frame, face, &mut self.runner))? {
             return Ok(None);
         }
         let (height, width) = self.side;
         let green = &self.runner.input()[height * width..2 * height * width];
         let sharpness = quality::sharpness(green, width);
-        self.runner.run()?;
+        work.infer(&mut self.runner)?;
         let Some(embedding) = normalised(self.runner.only_output()?) else {
             return Ok(None);
         };

@@ -64,8 +64,14 @@ pub struct TrackVote {
     /// Weight for, and weighted distance to, each person.
     people: HashMap<Option<String>, (f64, f64)>,
     total: f64,
+    count: u32,
     last: Option<Verdict>,
 }
+
+/// A track with so many votes and so clear a majority is settled: more embeddings would rarely change
+/// its name.
+const SETTLED_VOTES: u32 = 4;
+const SETTLED_SHARE: f64 = 0.8;
 
 impl TrackVote {
     pub fn add(&mut self, verdict: Verdict, weight: f64) {
@@ -74,6 +80,7 @@ impl TrackVote {
         entry.0 += vote;
         entry.1 += vote * verdict.distance;
         self.total += weight;
+        self.count += 1;
         self.last = Some(verdict);
     }
 
@@ -97,6 +104,11 @@ impl TrackVote {
                 2.0
             },
         })
+    }
+
+    /// Whether the majority is clear enough to look less often.
+    pub fn is_settled(&self) -> bool {
+        self.count >= SETTLED_VOTES && self.majority().is_some_and(|m| m.share >= SETTLED_SHARE)
     }
 
     /// The verdict on the last embedding.
@@ -200,5 +212,8 @@ mod tests {
         assert_eq!(majority.person.as_deref(), Some("ann"));
         assert!((majority.share - 0.75).abs() < 1e-9 && (majority.distance - 0.25).abs() < 1e-9);
         assert_eq!(track.last(), Some(&verdict(Some("ann"))));
+        assert!(!track.is_settled(), "a quarter speaks against it");
+        track.add(verdict(Some("ann")), 0.9);
+        assert!(track.is_settled());
     }
 }

@@ -107,6 +107,10 @@ impl Tracker for ByteTrack {
         self.0.finish()
     }
 
+    fn live(&self) -> usize {
+        self.0.live()
+    }
+
     fn next_id(&self) -> u64 {
         self.0.next_id()
     }

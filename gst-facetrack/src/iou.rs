@@ -122,6 +122,10 @@ impl Tracker for Iou {
         self.tracks.drain(..).map(Track::ended).collect()
     }
 
+    fn live(&self) -> usize {
+        self.tracks.len()
+    }
+
     fn next_id(&self) -> u64 {
         self.next_id
     }

@@ -102,6 +102,9 @@ pub trait Tracker: Send {
     /// Ends all tracks, as at a flush, the end of the stream, or a discontinuity.
     fn finish(&mut self) -> Vec<Ended>;
 
+    /// How many tracks live.
+    fn live(&self) -> usize;
+
     /// The id that the next new face will get, for handing over to another tracker.
     fn next_id(&self) -> u64;
 }

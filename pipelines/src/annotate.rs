@@ -4,19 +4,19 @@ mod branches;
 mod streams;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, ValueHint};
 use gst::prelude::*;
 
-use self::branches::{build_audio, build_json, build_stages, build_video, muxer};
+use self::branches::{build_audio, build_json, build_video, muxer};
 use self::streams::{Streams, hold_streams};
 use crate::graph::{make, pad, set};
 use crate::output::{self, Output};
+use crate::stages::{self, Counter};
 use crate::ui::{self, Progress};
 use crate::{Outcome, graph, interrupt};
 
@@ -44,59 +44,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     json: Option<PathBuf>,
 
-    /// Name the faces after the people in this gallery, made by `facepipe enroll`
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    gallery: Option<PathBuf>,
-
-    /// Look for faces on every Nth frame only; between those they are followed by prediction
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
-    interval: u32,
-
-    /// The longest side, in pixels, of the picture given to the detector: larger finds smaller faces
-    /// and is slower; 0 takes the video's own size
-    #[arg(long, value_name = "PIXELS", default_value_t = 640,
-          value_parser = clap::value_parser!(u32).range(0..=8192))]
-    inference_size: u32,
-
-    /// How faces are followed from frame to frame
-    #[arg(long, default_value = "ocsort",
-          value_parser = PossibleValuesParser::new(["ocsort", "bytetrack", "iou"]))]
-    algorithm: String,
-
-    /// The model that finds faces: a name, or the path of an .onnx file
-    #[arg(long, value_name = "MODEL", default_value = "yunet")]
-    detector: String,
-
-    /// The model that tells faces apart, with --gallery: the one that the gallery was made by, as a
-    /// name or the path of an .onnx file
-    #[arg(long, value_name = "MODEL", default_value = "sface")]
-    model: String,
-
-    /// The confidence, 0 to 1, below which a face is dropped
-    #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
-    confidence: f64,
-
-    /// Do not estimate age and gender
-    #[arg(long)]
-    no_age_gender: bool,
-
-    /// Threads inside each model's inference; the stages run in parallel anyway
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=256))]
-    threads: u32,
-
-    /// What runs the models: cpu, cuda, tensorrt, openvino, …
-    #[arg(long, value_name = "PROVIDER", default_value = "cpu")]
-    execution_provider: String,
-}
-
-/// A number in 0..=1.
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("expected a number from 0 to 1".into()),
-    }
+    #[command(flatten)]
+    stages: stages::Args,
 }
 
 fn with_muxer(path: PathBuf) -> Result<PathBuf, &'static str> {
@@ -107,7 +56,7 @@ fn with_muxer(path: PathBuf) -> Result<PathBuf, &'static str> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let uri = uri(&args.input)?;
+    let uri = stages::uri(&args.input)?;
     check_files(args)?;
     let video = args.output.as_deref().map(Output::create).transpose()?;
     let json = args
@@ -148,31 +97,15 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// The URI of the input; a file must exist.
-fn uri(input: &Path) -> Result<String> {
-    let name = input.display();
-    if input.is_dir() {
-        bail!("{name} is a folder; name a video file or a URI");
-    }
-    if input.exists() {
-        let path = std::path::absolute(input)?;
-        return Ok(glib::filename_to_uri(path, None)?.into());
-    }
-    match input.to_str() {
-        Some(text) if text.contains("://") => Ok(text.to_owned()),
-        _ => bail!("{name} does not exist"),
-    }
-}
-
 /// Says before any work what cannot be read or written.
 fn check_files(args: &Args) -> Result<()> {
-    if let Some(gallery) = &args.gallery {
+    if let Some(gallery) = &args.stages.gallery {
         gstfacerecog::gallery::Gallery::read(gallery)?;
     }
     let json = args.json.as_ref().filter(|p| !is_stdout(p));
     for output in args.output.iter().chain(json) {
         output::check_folder(output)?;
-        let others = std::iter::once(&args.input).chain(&args.gallery);
+        let others = std::iter::once(&args.input).chain(&args.stages.gallery);
         for other in others {
             ensure!(
                 !output::same_file(output, other),
@@ -190,62 +123,6 @@ fn check_files(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What the streaming threads tell about the frames that came through all stages.
-#[derive(Default)]
-struct Counter {
-    frames: AtomicU64,
-    /// Stream time of the last frame's end, in nanoseconds.
-    position: AtomicU64,
-    /// Stream time of the first frame, in nanoseconds.
-    start: Mutex<Option<u64>>,
-}
-
-impl Counter {
-    /// Counts the frames on `pad`.
-    fn watch(self: &Arc<Self>, pad: &gst::Pad) {
-        let counter = self.clone();
-        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            counter.frames.fetch_add(1, Ordering::Relaxed);
-            if let (Some(buffer), Some(event)) =
-                (info.buffer(), pad.sticky_event::<gst::event::Segment>(0))
-            {
-                counter.advance(buffer, event.segment());
-            }
-            gst::PadProbeReturn::Ok
-        });
-    }
-
-    fn advance(&self, buffer: &gst::BufferRef, segment: &gst::Segment) {
-        let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
-            return;
-        };
-        let Some(time) = segment.to_stream_time(buffer.pts()) else {
-            return;
-        };
-        self.start
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(time.nseconds());
-        let end = time + buffer.duration().unwrap_or_default();
-        self.position.fetch_max(end.nseconds(), Ordering::Relaxed);
-    }
-
-    fn frames(&self) -> u64 {
-        self.frames.load(Ordering::Relaxed)
-    }
-
-    fn position(&self) -> Duration {
-        Duration::from_nanos(self.position.load(Ordering::Relaxed))
-    }
-
-    /// How much of the video came through.
-    fn span(&self) -> Duration {
-        let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        self.position()
-            .saturating_sub(Duration::from_nanos(start.unwrap_or(0)))
-    }
-}
-
 /// The pipeline at work.
 struct Run<'a> {
     args: &'a Args,
@@ -257,8 +134,7 @@ struct Run<'a> {
     /// The first element of the video branch.
     entry: gst::Element,
     mux: Option<gst::Element>,
-    /// What kinds of stream there is no decoder for.
-    undecodable: Vec<String>,
+    undecodable: graph::Undecodable,
     started: Instant,
     elapsed: Duration,
 }
@@ -276,7 +152,8 @@ impl<'a> Run<'a> {
         pipeline.add(&source)?;
         let streams = hold_streams(&source);
 
-        let (entry, last) = build_stages(&pipeline, args)?;
+        let last = make("tee")?;
+        let entry = stages::build(&pipeline, &args.stages, &last)?;
         let counter = Arc::new(Counter::default());
         counter.watch(&pad(&last, "sink")?);
         if args.json.is_some() {
@@ -293,7 +170,7 @@ impl<'a> Run<'a> {
             entries: Vec::new(),
             entry,
             mux,
-            undecodable: Vec::new(),
+            undecodable: graph::Undecodable::default(),
             started: Instant::now(),
             elapsed: Duration::ZERO,
         })
@@ -345,47 +222,16 @@ impl<'a> Run<'a> {
         match message.view() {
             MessageView::Eos(_) => return Ok(true),
             MessageView::Error(error) => {
-                // A missing decoder ends in an error that does not name it.
-                self.note_missing_plugins();
-                return Err(match self.undecodable.is_empty() {
-                    true => graph::explain(error).context(self.args.input.display().to_string()),
-                    false => self.no_decoder(),
-                });
+                let input = &self.args.input;
+                return Err(self.undecodable.explain(error, &self.pipeline, input));
             }
-            MessageView::Element(element) => self.note_missing_plugin(element),
+            MessageView::Element(element) => self.undecodable.note(element),
             MessageView::Latency(_) => {
                 let _ = self.pipeline.recalculate_latency();
             }
             _ => {}
         }
         Ok(false)
-    }
-
-    fn note_missing_plugin(&mut self, message: &gst::message::Element) {
-        if let Ok(missing) = gst_pbutils::MissingPluginMessage::parse(message) {
-            self.undecodable.push(missing.description().to_string());
-        }
-    }
-
-    /// Looks for what stands on the bus behind an error.
-    fn note_missing_plugins(&mut self) {
-        let Some(bus) = self.pipeline.bus() else {
-            return;
-        };
-        while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element]) {
-            if let gst::MessageView::Element(element) = message.view() {
-                self.note_missing_plugin(element);
-            }
-        }
-    }
-
-    fn no_decoder(&self) -> anyhow::Error {
-        anyhow!(
-            "{}: this GStreamer cannot decode it, missing: {}; install the Debian packages \
-             gstreamer1.0-libav and gstreamer1.0-plugins-bad",
-            self.args.input.display(),
-            self.undecodable.join(", ")
-        )
     }
 
     /// Links the streams that the source has, all at once, as a muxer takes no latecomers.
@@ -396,10 +242,11 @@ impl<'a> Run<'a> {
             (streams.video.take(), streams.audio.take())
         };
         let Some(video) = video else {
-            return Err(match self.undecodable.is_empty() {
-                true => anyhow!("{} has no video", self.args.input.display()),
-                false => self.no_decoder(),
-            });
+            let input = &self.args.input;
+            return Err(self
+                .undecodable
+                .error(input)
+                .unwrap_or_else(|| anyhow!("{} has no video", input.display())));
         };
         if let (Some(audio), Some(mux)) = (audio, &self.mux) {
             let entry = build_audio(&self.pipeline, mux)?;
@@ -478,29 +325,5 @@ mod tests {
         assert_eq!(muxer(Path::new("a/b.MP4")), Some("mp4mux"));
         assert_eq!(muxer(Path::new("b.mkv")), Some("matroskamux"));
         assert!(with_muxer("b.avi".into()).is_err() && with_muxer("mp4".into()).is_err());
-    }
-
-    #[test]
-    fn inputs_are_files_or_uris() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        assert_eq!(
-            uri(Path::new(file)).expect("a file"),
-            format!("file://{file}")
-        );
-        assert_eq!(
-            uri(Path::new("rtsp://cam/1")).expect("a URI"),
-            "rtsp://cam/1"
-        );
-        let error = |text: &str| uri(Path::new(text)).expect_err("no input").to_string();
-        assert!(error("/no/such.mp4").contains("does not exist"));
-        assert!(error(env!("CARGO_MANIFEST_DIR")).contains("is a folder"));
-    }
-
-    #[test]
-    fn shares_are_between_0_and_1() {
-        assert_eq!(share("0.5"), Ok(0.5));
-        for bad in ["1.5", "-1", "x", "NaN"] {
-            assert!(share(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Building GStreamer pipelines and saying what went wrong in them.
 
+use std::path::Path;
+
 use anyhow::{Result, anyhow, bail};
 use gst::prelude::*;
 
@@ -112,6 +114,52 @@ fn details(debug: &str) -> String {
         None => debug,
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The kinds of stream that there is no decoder for, as the bus tells.
+#[derive(Default)]
+pub struct Undecodable(Vec<String>);
+
+impl Undecodable {
+    pub fn note(&mut self, message: &gst::message::Element) {
+        if let Ok(missing) = gst_pbutils::MissingPluginMessage::parse(message) {
+            self.0.push(missing.description().to_string());
+        }
+    }
+
+    /// Why the pipeline failed with `error`: a missing decoder ends in an error that does not name
+    /// it, and may stand on the bus behind it.
+    pub fn explain(
+        &mut self,
+        error: &gst::message::Error,
+        pipeline: &gst::Pipeline,
+        input: &Path,
+    ) -> anyhow::Error {
+        let behind = || pipeline.bus()?.pop_filtered(&[gst::MessageType::Element]);
+        while let Some(message) = behind() {
+            if let gst::MessageView::Element(element) = message.view() {
+                self.note(element);
+            }
+        }
+        self.error(input)
+            .unwrap_or_else(|| explain(error).context(input.display().to_string()))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names the missing decoders, if there are any.
+    pub fn error(&self, input: &Path) -> Option<anyhow::Error> {
+        (!self.0.is_empty()).then(|| {
+            anyhow!(
+                "{}: this GStreamer cannot decode it, missing: {}; install the Debian packages \
+                 gstreamer1.0-libav and gstreamer1.0-plugins-bad",
+                input.display(),
+                self.0.join(", ")
+            )
+        })
+    }
 }
 
 /// A pipeline that is shut down when it goes out of scope, however that comes.

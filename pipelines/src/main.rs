@@ -2,10 +2,12 @@
 //! `GST_PLUGIN_PATH`.
 
 mod annotate;
+mod bench;
 mod enroll;
 mod graph;
 mod interrupt;
 mod output;
+mod stages;
 mod ui;
 
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ Exit codes:
 enum Command {
     Enroll(enroll::Args),
     Annotate(annotate::Args),
+    Bench(bench::Args),
 }
 
 /// How a command ended that did not fail.
@@ -78,6 +81,7 @@ fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Enroll(args) => enroll::run(&args),
         Command::Annotate(args) => annotate::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

@@ -2,9 +2,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
 use face_core::align::Chips;
-use face_core::element::{self, Inference};
+use face_core::element::{self, Inference, Preload};
 use face_core::meta::{self, Face};
-use face_core::tracks::{Tracks, is_due};
+use face_core::stats::{self, Stats, Work};
+use face_core::tracks::{Pace, Tracks};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -22,12 +23,12 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 const MODELS: &str = "dlib-age,dlib-gender";
 const INTERVAL: u32 = 500;
+const SETTLED_INTERVAL: u32 = 2000;
 
 struct Settings {
     inference: Inference,
     smooth: bool,
-    /// Milliseconds of stream time.
-    interval: u32,
+    pace: Pace,
 }
 
 struct State {
@@ -40,6 +41,8 @@ struct State {
 pub struct FaceAgeGender {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    stats: Stats,
+    preload: Preload,
 }
 
 impl Default for FaceAgeGender {
@@ -48,9 +51,14 @@ impl Default for FaceAgeGender {
             settings: Mutex::new(Settings {
                 inference: Inference::new(MODELS),
                 smooth: true,
-                interval: INTERVAL,
+                pace: Pace {
+                    interval: INTERVAL,
+                    settled: SETTLED_INTERVAL,
+                },
             }),
             state: Mutex::new(None),
+            stats: Stats::new(stats::Kind::Model),
+            preload: Preload::default(),
         }
     }
 }
@@ -62,7 +70,8 @@ impl State {
         buffer: &gst::BufferRef,
         faces: &mut [Face],
         smooth: bool,
-        interval: u32,
+        pace: Pace,
+        work: &mut Work,
     ) -> Result<(), Error> {
         let time = buffer.pts().map(gst::ClockTime::nseconds);
         let mut frame = None;
@@ -72,7 +81,7 @@ impl State {
                 Some(track) => self.tracks.get(track.id),
                 None => &mut alone,
             };
-            if !face.is_predicted() && is_due(summary.time, time, interval) {
+            if !face.is_predicted() && pace.is_due(summary.is_settled(), summary.time, time) {
                 let info = self
                     .info
                     .as_ref()
@@ -82,7 +91,9 @@ impl State {
                     None => frame.insert(element::map(buffer, info)?),
                 };
                 for estimator in &mut self.estimators {
-                    if let Some(estimate) = estimator.estimate(&mut self.chips, frame, face)? {
+                    if let Some(estimate) =
+                        estimator.estimate(&mut self.chips, frame, face, work)?
+                    {
                         summary.add(estimate);
                     }
                 }
@@ -104,14 +115,15 @@ impl FaceAgeGender {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn process(&self, buffer: &mut gst::BufferRef) -> Result<(), Error> {
-        let (smooth, interval) = {
+    fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
+        let (smooth, pace) = {
             let settings = self.settings();
-            (settings.smooth, settings.interval)
+            (settings.smooth, settings.pace)
         };
         let mut faces = meta::claim(buffer);
+        work.faces = faces.len() as u64;
         if let Some(state) = self.state().as_mut() {
-            state.process(buffer, &mut faces, smooth, interval)?;
+            state.process(buffer, &mut faces, smooth, pace, work)?;
         }
         meta::update(buffer, &faces);
         Ok(())
@@ -147,6 +159,17 @@ impl ObjectImpl for FaceAgeGender {
                     .default_value(INTERVAL)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecUInt::builder("settled-interval")
+                    .nick("Settled interval")
+                    .blurb(
+                        "The same once the track's result is settled (four estimates); interval=0 still means \
+                         every frame",
+                    )
+                    .maximum(3_600_000)
+                    .default_value(SETTLED_INTERVAL)
+                    .mutable_playing()
+                    .build(),
+                Stats::property(),
             ]);
             properties
         });
@@ -161,19 +184,24 @@ impl ObjectImpl for FaceAgeGender {
         // GObject has checked type and range; the fall-backs are never taken.
         match pspec.name() {
             "smooth" => settings.smooth = value.get().unwrap_or_default(),
-            "interval" => settings.interval = value.get().unwrap_or_default(),
+            "interval" => settings.pace.interval = value.get().unwrap_or_default(),
+            "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == stats::PROPERTY {
+            return self.stats.to_structure().to_value();
+        }
         let settings = self.settings();
         if let Some(value) = settings.inference.get(pspec.name()) {
             return value;
         }
         match pspec.name() {
             "smooth" => settings.smooth.to_value(),
-            "interval" => settings.interval.to_value(),
+            "interval" => settings.pace.interval.to_value(),
+            "settled-interval" => settings.pace.settled.to_value(),
             _ => pspec.default_value().clone(),
         }
     }
@@ -192,6 +220,16 @@ impl ElementImpl for FaceAgeGender {
             )
         });
         Some(&METADATA)
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let inference = self.settings().inference.clone();
+        self.preload.change_state(transition, &inference, || {
+            self.parent_change_state(transition)
+        })
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
@@ -215,6 +253,8 @@ impl BaseTransformImpl for FaceAgeGender {
             .map(|model| Estimator::new(model.trim(), &inference.options))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| e.to_message())?;
+        self.preload.end();
+        self.stats.reset();
         *self.state() = Some(State {
             estimators,
             chips: Chips::default(),
@@ -254,6 +294,6 @@ impl BaseTransformImpl for FaceAgeGender {
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        element::in_place(self, |buffer| self.process(buffer))
+        element::in_place(self, &self.stats, |buffer, work| self.process(buffer, work))
     }
 }

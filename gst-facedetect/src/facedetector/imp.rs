@@ -1,8 +1,9 @@
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
-use face_core::element::{self, Inference};
+use face_core::element::{self, Inference, Preload};
 use face_core::meta::{self, Face};
+use face_core::stats::{self, Stats, Work};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -36,6 +37,8 @@ struct State {
 pub struct FaceDetector {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    stats: Stats,
+    preload: Preload,
 }
 
 impl Default for FaceDetector {
@@ -47,6 +50,8 @@ impl Default for FaceDetector {
                 interval: 1,
             }),
             state: Mutex::new(None),
+            stats: Stats::new(stats::Kind::Model),
+            preload: Preload::default(),
         }
     }
 }
@@ -60,7 +65,7 @@ impl FaceDetector {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn process(&self, buffer: &mut gst::BufferRef) -> Result<(), Error> {
+    fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let (params, interval) = {
             let settings = self.settings();
             (settings.params, u64::from(settings.interval.max(1)))
@@ -77,7 +82,7 @@ impl FaceDetector {
         let due = *frames % interval == 0;
         *frames += 1;
         if due {
-            let found = detector.detect(&element::map(buffer, info)?, &params)?;
+            let found = detector.detect(&element::map(buffer, info)?, &params, work)?;
             gst::log!(
                 CAT,
                 imp = self,
@@ -162,6 +167,7 @@ impl ObjectImpl for FaceDetector {
                     .mutable_playing()
                     .build()
             };
+            properties.push(Stats::property());
             properties.extend([
                 fraction(
                     "confidence-threshold",
@@ -232,6 +238,9 @@ impl ObjectImpl for FaceDetector {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == stats::PROPERTY {
+            return self.stats.to_structure().to_value();
+        }
         let settings = self.settings();
         if let Some(value) = settings.inference.get(pspec.name()) {
             return value;
@@ -272,6 +281,16 @@ impl ElementImpl for FaceDetector {
         Some(&METADATA)
     }
 
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let inference = self.settings().inference.clone();
+        self.preload.change_state(transition, &inference, || {
+            self.parent_change_state(transition)
+        })
+    }
+
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
             LazyLock::new(|| element::pad_templates(&element::pixel_caps()));
@@ -289,6 +308,8 @@ impl BaseTransformImpl for FaceDetector {
         let inference = self.settings().inference.clone();
         let detector =
             Detector::new(&inference.model, &inference.options).map_err(|e| e.to_message())?;
+        self.preload.end();
+        self.stats.reset();
         *self.state() = Some(State {
             detector,
             info: None,
@@ -329,6 +350,6 @@ impl BaseTransformImpl for FaceDetector {
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        element::in_place(self, |buffer| self.process(buffer))
+        element::in_place(self, &self.stats, |buffer, work| self.process(buffer, work))
     }
 }

@@ -2,9 +2,10 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
-use face_core::element::{self, Inference};
+use face_core::element::{self, Inference, Preload};
 use face_core::meta::{self, Embedding, Face, Recognition};
-use face_core::tracks::{Tracks, is_due};
+use face_core::stats::{self, Stats, Work};
+use face_core::tracks::{Pace, Tracks};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -26,6 +27,7 @@ const MODEL: &str = "sface";
 const UNKNOWN: &str = "Unknown";
 const NEIGHBORS: u32 = 6;
 const INTERVAL: u32 = 500;
+const SETTLED_INTERVAL: u32 = 2000;
 /// Shown before a model is loaded: SFace's, the similarity 0.363 of OpenCV's `FaceRecognizerSF`.
 const DISTANCE_THRESHOLD: f64 = 0.637;
 
@@ -40,8 +42,7 @@ struct Settings {
     distance_threshold: Option<f64>,
     unknown_label: String,
     vote: bool,
-    /// Milliseconds of stream time.
-    interval: u32,
+    pace: Pace,
     attach_embedding: bool,
 }
 
@@ -64,6 +65,8 @@ struct State {
 pub struct FaceRecognizer {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    stats: Stats,
+    preload: Preload,
 }
 
 impl Default for FaceRecognizer {
@@ -77,10 +80,15 @@ impl Default for FaceRecognizer {
                 distance_threshold: None,
                 unknown_label: UNKNOWN.into(),
                 vote: true,
-                interval: INTERVAL,
+                pace: Pace {
+                    interval: INTERVAL,
+                    settled: SETTLED_INTERVAL,
+                },
                 attach_embedding: false,
             }),
             state: Mutex::new(None),
+            stats: Stats::new(stats::Kind::Model),
+            preload: Preload::default(),
         }
     }
 }
@@ -164,8 +172,9 @@ impl State {
         face: &mut Face,
         track: &mut TrackVote,
         settings: &Settings,
+        work: &mut Work,
     ) -> Result<(), Error> {
-        let Some(found) = self.recognizer.embed(frame, face)? else {
+        let Some(found) = self.recognizer.embed(frame, face, work)? else {
             return Ok(());
         };
         if let Some(verdict) = self.verdict(&found.embedding, settings) {
@@ -187,6 +196,7 @@ impl State {
         buffer: &gst::BufferRef,
         faces: &mut [Face],
         settings: &Settings,
+        work: &mut Work,
     ) -> Result<(), Error> {
         if self.gallery.is_none() && !settings.attach_embedding {
             return Ok(());
@@ -199,7 +209,11 @@ impl State {
                 Some(track) => std::mem::take(self.tracks.get(track.id)),
                 None => TrackState::default(),
             };
-            if !face.is_predicted() && is_due(track.time, time, settings.interval) {
+            if !face.is_predicted()
+                && settings
+                    .pace
+                    .is_due(track.vote.is_settled(), track.time, time)
+            {
                 let info = info
                     .as_ref()
                     .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
@@ -207,7 +221,7 @@ impl State {
                     Some(frame) => frame,
                     None => frame.insert(element::map(buffer, info)?),
                 };
-                self.embed(frame, face, &mut track.vote, settings)?;
+                self.embed(frame, face, &mut track.vote, settings, work)?;
                 track.time = time;
             }
             let verdict = match settings.vote {
@@ -240,13 +254,14 @@ impl FaceRecognizer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn process(&self, buffer: &mut gst::BufferRef) -> Result<(), Error> {
+    fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let settings = self.settings().clone();
         let mut faces = meta::claim(buffer);
+        work.faces = faces.len() as u64;
         let mut refused = None;
         if let Some(state) = self.state().as_mut() {
             refused = state.refresh_gallery(&settings).err();
-            state.process(buffer, &mut faces, &settings)?;
+            state.process(buffer, &mut faces, &settings, work)?;
         }
         if let Some(error) = refused {
             // The stream goes on with the gallery that it had.
@@ -326,6 +341,16 @@ impl ObjectImpl for FaceRecognizer {
                     .default_value(INTERVAL)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecUInt::builder("settled-interval")
+                    .nick("Settled interval")
+                    .blurb(
+                        "The same once the track's result is settled (four votes and a majority of 80 %); interval=0 still means \
+                         every frame",
+                    )
+                    .maximum(3_600_000)
+                    .default_value(SETTLED_INTERVAL)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecBoolean::builder("attach-embedding")
                     .nick("Attach embedding")
                     .blurb(
@@ -334,6 +359,7 @@ impl ObjectImpl for FaceRecognizer {
                     .default_value(false)
                     .mutable_playing()
                     .build(),
+                Stats::property(),
             ]);
             properties
         });
@@ -362,13 +388,17 @@ impl ObjectImpl for FaceRecognizer {
             "distance-threshold" => settings.distance_threshold = value.get().ok(),
             "unknown-label" => settings.unknown_label = text().unwrap_or(UNKNOWN.into()),
             "vote" => settings.vote = value.get().unwrap_or_default(),
-            "interval" => settings.interval = value.get().unwrap_or_default(),
+            "interval" => settings.pace.interval = value.get().unwrap_or_default(),
+            "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
             "attach-embedding" => settings.attach_embedding = value.get().unwrap_or_default(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == stats::PROPERTY {
+            return self.stats.to_structure().to_value();
+        }
         let settings = self.settings().clone();
         if let Some(value) = settings.inference.get(pspec.name()) {
             return value;
@@ -386,7 +416,8 @@ impl ObjectImpl for FaceRecognizer {
                 .to_value(),
             "unknown-label" => settings.unknown_label.to_value(),
             "vote" => settings.vote.to_value(),
-            "interval" => settings.interval.to_value(),
+            "interval" => settings.pace.interval.to_value(),
+            "settled-interval" => settings.pace.settled.to_value(),
             "attach-embedding" => settings.attach_embedding.to_value(),
             _ => pspec.default_value().clone(),
         }
@@ -406,6 +437,16 @@ impl ElementImpl for FaceRecognizer {
             )
         });
         Some(&METADATA)
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let inference = self.settings().inference.clone();
+        self.preload.change_state(transition, &inference, || {
+            self.parent_change_state(transition)
+        })
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
@@ -432,6 +473,8 @@ impl BaseTransformImpl for FaceRecognizer {
                      PEOPLE_DIR -o friends.safetensors` and set gallery=friends.safetensors")
             );
         }
+        self.preload.end();
+        self.stats.reset();
         *self.state() = Some(state);
         Ok(())
     }
@@ -466,6 +509,6 @@ impl BaseTransformImpl for FaceRecognizer {
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        element::in_place(self, |buffer| self.process(buffer))
+        element::in_place(self, &self.stats, |buffer, work| self.process(buffer, work))
     }
 }

@@ -2,6 +2,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::element;
 use face_core::meta::{self, Face, Track};
+use face_core::stats::{self, Stats, Work};
 use face_core::tracks::TrackEnded;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -42,6 +43,7 @@ struct State {
 pub struct FaceTracker {
     settings: Mutex<Settings>,
     state: Mutex<State>,
+    stats: Stats,
 }
 
 impl Default for FaceTracker {
@@ -50,6 +52,7 @@ impl Default for FaceTracker {
         Self {
             state: Mutex::new(State::new(settings.algorithm, 1)),
             settings: Mutex::new(settings),
+            stats: Stats::new(stats::Kind::Tracker),
         }
     }
 }
@@ -88,7 +91,12 @@ impl State {
     }
 
     /// Tracks the faces of one frame; returns the tracks that ended.
-    fn process(&mut self, buffer: &mut gst::BufferRef, settings: &Settings) -> Vec<Ended> {
+    fn process(
+        &mut self,
+        buffer: &mut gst::BufferRef,
+        settings: &Settings,
+        work: &mut Work,
+    ) -> Vec<Ended> {
         let mut ended = Vec::new();
         if self.algorithm != settings.algorithm {
             ended.extend(self.tracker.finish());
@@ -129,6 +137,8 @@ impl State {
                 }),
             }
         }
+        work.faces = (faces.len() + predicted.len()) as u64;
+        work.tracks = self.tracker.live() as u64;
         meta::update(buffer, &faces);
         for face in predicted {
             meta::add(buffer, self.size, &face);
@@ -144,6 +154,13 @@ impl FaceTracker {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all tracks.
+    fn finish(&self) -> Vec<Ended> {
+        let ended = self.state().finish();
+        self.stats.end_tracks();
+        ended
     }
 
     /// Tells downstream (if `push`) and the application. No lock may be held.
@@ -223,6 +240,7 @@ impl ObjectImpl for FaceTracker {
                      places (ms of stream time)",
                     defaults.max_predicted,
                 ),
+                Stats::property(),
             ]
         });
         &PROPERTIES
@@ -242,6 +260,9 @@ impl ObjectImpl for FaceTracker {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == stats::PROPERTY {
+            return self.stats.to_structure().to_value();
+        }
         let settings = *self.settings();
         match pspec.name() {
             "algorithm" => settings.algorithm.to_value(),
@@ -282,6 +303,7 @@ impl BaseTransformImpl for FaceTracker {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
+        self.stats.reset();
         let mut state = self.state();
         // Ids go on where they ended: none is ever used twice in the element's life.
         *state = State::new(self.settings().algorithm, state.tracker.next_id());
@@ -289,7 +311,7 @@ impl BaseTransformImpl for FaceTracker {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        let ended = self.state().finish();
+        let ended = self.finish();
         self.announce(ended, false);
         Ok(())
     }
@@ -321,11 +343,11 @@ impl BaseTransformImpl for FaceTracker {
         match event.view() {
             // Stages behind drop their state by the flush itself.
             gst::EventView::FlushStop(_) => {
-                let ended = self.state().finish();
+                let ended = self.finish();
                 self.announce(ended, false);
             }
             gst::EventView::Eos(_) | gst::EventView::StreamStart(_) => {
-                let ended = self.state().finish();
+                let ended = self.finish();
                 self.announce(ended, true);
             }
             _ => {}
@@ -343,9 +365,9 @@ impl BaseTransformImpl for FaceTracker {
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let mut ended = Vec::new();
-        let output = element::in_place(self, |buffer| {
+        let output = element::in_place(self, &self.stats, |buffer, work| {
             let settings = *self.settings();
-            ended = self.state().process(buffer, &settings);
+            ended = self.state().process(buffer, &settings, work);
             Ok(())
         });
         self.announce(ended, true);

@@ -211,6 +211,10 @@ impl<M: Motion> TrackSet<M> {
         self.tracks.drain(..).map(|track| track.ended()).collect()
     }
 
+    pub fn live(&self) -> usize {
+        self.tracks.len()
+    }
+
     pub fn next_id(&self) -> u64 {
         self.next_id
     }

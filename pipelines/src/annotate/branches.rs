@@ -7,67 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use gst::prelude::*;
 
-use super::Args;
 use crate::graph::{chain, make, make_first, pad, set};
 use crate::output::Output;
-
-/// A queue for a few pictures: what is on both sides of it runs in parallel.
-fn picture_queue() -> Result<gst::Element> {
-    let queue = make("queue")?;
-    set(&queue, "max-size-buffers", 3)?;
-    set(&queue, "max-size-bytes", 0)?;
-    set(&queue, "max-size-time", 0)?;
-    Ok(queue)
-}
-
-/// The stages that look at every frame; returns the first element and the last, a tee.
-pub fn build_stages(pipeline: &gst::Pipeline, args: &Args) -> Result<(gst::Element, gst::Element)> {
-    let first = picture_queue()?;
-    // Turns videos that were taken upright or upside down; others pass through both unchanged.
-    let convert = make("videoconvert")?;
-    let flip = make("videoflip")?;
-    set(&flip, "video-direction", "auto")?;
-
-    let detector = make("facedetector")?;
-    set(&detector, "model", &args.detector)?;
-    set(&detector, "interval", args.interval)?;
-    set(&detector, "inference-size", args.inference_size)?;
-    set(&detector, "confidence-threshold", args.confidence)?;
-    inference(&detector, args)?;
-    let tracker = make("facetracker")?;
-    set(&tracker, "algorithm", &args.algorithm)?;
-    let mut elements = vec![
-        first.clone(),
-        convert,
-        flip,
-        detector,
-        picture_queue()?,
-        tracker,
-    ];
-
-    if let Some(gallery) = &args.gallery {
-        let recognizer = make("facerecognizer")?;
-        set(&recognizer, "gallery", gallery.display())?;
-        set(&recognizer, "model", &args.model)?;
-        inference(&recognizer, args)?;
-        elements.push(recognizer);
-    }
-    if !args.no_age_gender {
-        let age_gender = make("faceagegender")?;
-        inference(&age_gender, args)?;
-        elements.push(age_gender);
-    }
-    let tee = make("tee")?;
-    elements.push(tee.clone());
-    chain(pipeline, &elements.iter().collect::<Vec<_>>())?;
-    Ok((first, tee))
-}
-
-/// Sets what all inference stages have.
-fn inference(element: &gst::Element, args: &Args) -> Result<()> {
-    set(element, "threads", args.threads)?;
-    set(element, "execution-provider", &args.execution_provider)
-}
+use crate::stages::picture_queue;
 
 /// Sets what all sinks have: no waiting, neither for the clock nor for other sinks. The latter
 /// would be for ever, as an encoder looks ahead further than the queues reach.

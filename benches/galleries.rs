@@ -1,0 +1,255 @@
+//! Exact search over large galleries against `faiss-cpu` (IndexFlatIP) and `usearch` (exact), both from
+//! pip (`peers/gallery_peers.py`): the same synthetic embeddings, one query at a time on one thread, in
+//! turn. And what a gallery costs in memory and to load.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use face_benches::{median, time};
+use face_tests::root;
+use gstfacerecog::gallery::{Gallery, ModelId, Row, normalised};
+use serde_json::Value;
+
+const DIMENSIONS: usize = 128;
+const NEIGHBORS: usize = 6;
+const ROUNDS: usize = 5;
+const LOADS: usize = 7;
+/// Rows, people and queries.
+const SIZES: [(usize, usize, usize); 3] = [
+    (10_000, 500, 200),
+    (100_000, 1000, 200),
+    (1_000_000, 1000, 64),
+];
+/// How far a photo lies from its person's centre: with it, photos of one person have a cosine similarity
+/// of 0.6.
+const NOISE: f32 = 0.8;
+
+/// SplitMix64, for numbers that are the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Nearly normally distributed: the sum of four 16-bit numbers.
+    fn number(&mut self) -> f32 {
+        let bits = self.next();
+        let sum: f32 = (0..4).map(|i| ((bits >> (16 * i)) & 0xffff) as f32).sum();
+        (sum / 65536.0 - 2.0) * 3f32.sqrt()
+    }
+
+    fn around(&mut self, centre: &[f32]) -> Vec<f32> {
+        let face: Vec<f32> = centre.iter().map(|v| v + NOISE * self.number()).collect();
+        normalised(&face).expect("random numbers have a direction")
+    }
+}
+
+/// A gallery and faces of its people that are not in it.
+fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) {
+    let mut random = Random(rows as u64);
+    let centres: Vec<Vec<f32>> = (0..people)
+        .map(|_| (0..DIMENSIONS).map(|_| random.number()).collect())
+        .collect();
+    let model = ModelId {
+        name: "synthetic".into(),
+        sha256: "00".repeat(32),
+    };
+    let mut gallery = Gallery::new(model, DIMENSIONS);
+    for i in 0..rows {
+        let person = i * people / rows;
+        let row = Row {
+            person: format!("person {person}"),
+            source: format!("person {person}/{i}.jpg"),
+        };
+        assert!(gallery.push(row, &random.around(&centres[person])));
+    }
+    let queries = (0..queries)
+        .map(|i| random.around(&centres[i * 7919 % people]))
+        .collect();
+    (gallery, queries)
+}
+
+fn write_raw<'a>(path: &Path, rows: impl Iterator<Item = &'a [f32]>) {
+    let file = std::fs::File::create(path).expect("a temporary file");
+    let mut writer = std::io::BufWriter::new(file);
+    for row in rows {
+        let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+        writer.write_all(&bytes).expect("writable");
+    }
+    writer.flush().expect("writable");
+}
+
+/// Resident memory in MB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok())
+        .map_or(f64::NAN, |kb| kb / 1024.0)
+}
+
+/// The process of the peers.
+struct Peers {
+    process: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    about: Value,
+}
+
+impl Peers {
+    /// `None` where they are not installed.
+    fn start(rows: &Path, queries: &Path) -> Option<Self> {
+        let python = std::env::var_os("FACE_BENCH_PYTHON").unwrap_or("python3".into());
+        let mut process = Command::new(python)
+            .arg(root().join("benches/peers/gallery_peers.py"))
+            .args([rows, queries])
+            .args(["--neighbors", &NEIGHBORS.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let (ask, answers) = (process.stdin.take()?, process.stdout.take()?);
+        let mut peers = Self {
+            process,
+            ask,
+            answers: BufReader::new(answers),
+            about: Value::Null,
+        };
+        peers.about = peers.line()?;
+        Some(peers)
+    }
+
+    fn line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).ok()?;
+        serde_json::from_str(&line).ok()
+    }
+
+    /// Times of all queries and the nearest row of each.
+    fn run(&mut self, name: &str) -> Option<(Vec<Duration>, Vec<u64>)> {
+        writeln!(self.ask, "{name}").ok()?;
+        let answer = self.line()?;
+        let times = answer["ms"].as_array()?.iter().filter_map(Value::as_f64);
+        let nearest = answer["nearest"].as_array()?;
+        Some((
+            times.map(|ms| Duration::from_secs_f64(ms / 1e3)).collect(),
+            nearest.iter().filter_map(Value::as_u64).collect(),
+        ))
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        // It ends by itself when its input does; nothing is left to do if it is gone.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn ours(gallery: &Gallery, queries: &[Vec<f32>]) -> (Vec<Duration>, Vec<u64>) {
+    let mut nearest = Vec::new();
+    let times = queries
+        .iter()
+        .map(|query| {
+            time(|| {
+                let found = gallery.nearest(query, NEIGHBORS);
+                nearest.push(found[0].row as u64);
+            })
+        })
+        .collect();
+    (times, nearest)
+}
+
+fn main() {
+    println!(
+        "exact search for the {NEIGHBORS} nearest of {DIMENSIONS} dimensions, one query at a time, 1 thread, \
+         medians of {ROUNDS} rounds in turn"
+    );
+    println!(
+        "{:>9} {:>9} {:>9} {:>10} {:>6} {:>11} {:>13} {:>17} {:>9}",
+        "rows",
+        "ours ms",
+        "faiss ms",
+        "usearch ms",
+        "ratio",
+        "searched MB",
+        "(RSS MB)",
+        "nearest as faiss",
+        "load ms"
+    );
+    let mut versions = None;
+    for (rows, people, count) in SIZES {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        let (made, queries) = data(rows, people, count);
+        made.write(&path("gallery")).expect("writable");
+        write_raw(&path("rows"), (0..rows).map(|row| made.embedding(row)));
+        write_raw(&path("queries"), queries.iter().map(Vec::as_slice));
+        drop(made);
+
+        let read = || Gallery::read(&path("gallery")).expect("just written");
+        let before = resident();
+        let gallery = read();
+        let _ = ours(&gallery, &queries[..1]);
+        let grown = resident() - before;
+        let mut loads: Vec<Duration> = (0..LOADS).map(|_| time(|| drop(read()))).collect();
+
+        let mut peers = Peers::start(&path("rows"), &path("queries"));
+        let (mut mine, mut faiss, mut usearch) = (Vec::new(), Vec::new(), Vec::new());
+        let mut same = None;
+        for _ in 0..ROUNDS {
+            let (times, nearest) = ours(&gallery, &queries);
+            mine.extend(times);
+            let Some(peers) = &mut peers else { continue };
+            if let Some((times, theirs)) = peers.run("faiss") {
+                faiss.extend(times);
+                same = Some(nearest.iter().zip(&theirs).filter(|(a, b)| a == b).count());
+            }
+            usearch.extend(
+                peers
+                    .run("usearch")
+                    .map(|(times, _)| times)
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
+        let theirs = |key: &str| {
+            let about = peers.as_ref().and_then(|p| p.about[key].as_f64());
+            megabytes(about.unwrap_or(f64::NAN))
+        };
+        let (mine, faiss) = (median(&mut mine), median(&mut faiss));
+        println!(
+            "{rows:>9} {mine:>9.3} {faiss:>9.3} {:>10.3} {:>6.2} {:>11} {:>13} {:>17} {:>9.1}",
+            median(&mut usearch),
+            mine / faiss,
+            format!(
+                "{:.0}/{:.0}",
+                megabytes(gallery.searched_bytes() as f64),
+                theirs("bytes")
+            ),
+            format!("{grown:.0}/{:.0}", theirs("rss")),
+            same.map_or("-".into(), |same| format!("{same} of {count}")),
+            median(&mut loads)
+        );
+        if let Some(peers) = &peers {
+            let version = |name: &str| peers.about[name].as_str().unwrap_or("?").to_owned();
+            versions = Some((version("faiss"), version("usearch")));
+        }
+    }
+    match versions {
+        Some((faiss, usearch)) => {
+            println!("ratio and memory: ours to faiss; faiss {faiss}, usearch {usearch}")
+        }
+        None => println!(
+            "the peers are not installed: `pip install -r benches/peers/requirements.txt` into the Python that \
+             FACE_BENCH_PYTHON names (python3 without it)"
+        ),
+    }
+}

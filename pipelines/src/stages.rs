@@ -1,0 +1,239 @@
+//! What `annotate` and `bench` have in common: the stages that look at every frame, their options,
+//! and the count of the frames that came through.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueHint;
+use clap::builder::PossibleValuesParser;
+use gst::prelude::*;
+
+use crate::graph::{chain, make, set};
+
+/// What the stages can be told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name the faces after the people in this gallery, made by `facepipe enroll`
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub gallery: Option<PathBuf>,
+
+    /// Look for faces on every Nth frame only; between those they are followed by prediction
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    interval: u32,
+
+    /// The longest side, in pixels, of the picture given to the detector: larger finds smaller faces
+    /// and is slower; 0 takes the video's own size
+    #[arg(long, value_name = "PIXELS", default_value_t = 640,
+          value_parser = clap::value_parser!(u32).range(0..=8192))]
+    inference_size: u32,
+
+    /// How faces are followed from frame to frame
+    #[arg(long, default_value = "ocsort",
+          value_parser = PossibleValuesParser::new(["ocsort", "bytetrack", "iou"]))]
+    algorithm: String,
+
+    /// The model that finds faces: a name, or the path of an .onnx file
+    #[arg(long, value_name = "MODEL", default_value = "yunet")]
+    detector: String,
+
+    /// The model that tells faces apart, with --gallery: the one that the gallery was made by, as a
+    /// name or the path of an .onnx file
+    #[arg(long, value_name = "MODEL", default_value = "sface")]
+    model: String,
+
+    /// The confidence, 0 to 1, below which a face is dropped
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
+    confidence: f64,
+
+    /// Do not estimate age and gender
+    #[arg(long)]
+    no_age_gender: bool,
+
+    /// Threads inside each model's inference; the stages run in parallel anyway
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+
+    /// What runs the models: cpu, cuda, tensorrt, openvino, …
+    #[arg(long, value_name = "PROVIDER", default_value = "cpu")]
+    execution_provider: String,
+}
+
+/// A number in 0..=1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+/// The URI of the input; a file must exist.
+pub fn uri(input: &Path) -> Result<String> {
+    let name = input.display();
+    if input.is_dir() {
+        bail!("{name} is a folder; name a video file or a URI");
+    }
+    if input.exists() {
+        let path = std::path::absolute(input)?;
+        return Ok(glib::filename_to_uri(path, None)?.into());
+    }
+    match input.to_str() {
+        Some(text) if text.contains("://") => Ok(text.to_owned()),
+        _ => bail!("{name} does not exist"),
+    }
+}
+
+/// A queue for a few pictures: what is on both sides of it runs in parallel.
+pub fn picture_queue() -> Result<gst::Element> {
+    let queue = make("queue")?;
+    set(&queue, "max-size-buffers", 3)?;
+    set(&queue, "max-size-bytes", 0)?;
+    set(&queue, "max-size-time", 0)?;
+    Ok(queue)
+}
+
+/// The stages that look at every frame, and `end` behind them, in `pipeline`; returns the first
+/// element.
+pub fn build(pipeline: &gst::Pipeline, args: &Args, end: &gst::Element) -> Result<gst::Element> {
+    let first = picture_queue()?;
+    // Turns videos that were taken upright or upside down; others pass through both unchanged.
+    let convert = make("videoconvert")?;
+    let flip = make("videoflip")?;
+    set(&flip, "video-direction", "auto")?;
+
+    let detector = make("facedetector")?;
+    set(&detector, "model", &args.detector)?;
+    set(&detector, "interval", args.interval)?;
+    set(&detector, "inference-size", args.inference_size)?;
+    set(&detector, "confidence-threshold", args.confidence)?;
+    inference(&detector, args)?;
+    let tracker = make("facetracker")?;
+    set(&tracker, "algorithm", &args.algorithm)?;
+    let mut elements = vec![
+        first.clone(),
+        convert,
+        flip,
+        detector,
+        picture_queue()?,
+        tracker,
+    ];
+
+    if let Some(gallery) = &args.gallery {
+        let recognizer = make("facerecognizer")?;
+        set(&recognizer, "gallery", gallery.display())?;
+        set(&recognizer, "model", &args.model)?;
+        inference(&recognizer, args)?;
+        elements.push(recognizer);
+    }
+    if !args.no_age_gender {
+        let age_gender = make("faceagegender")?;
+        inference(&age_gender, args)?;
+        elements.push(age_gender);
+    }
+    elements.push(end.clone());
+    chain(pipeline, &elements.iter().collect::<Vec<_>>())?;
+    Ok(first)
+}
+
+/// Sets what all inference stages have.
+fn inference(element: &gst::Element, args: &Args) -> Result<()> {
+    set(element, "threads", args.threads)?;
+    set(element, "execution-provider", &args.execution_provider)
+}
+
+/// What the streaming threads tell about the frames that came through all stages.
+#[derive(Default)]
+pub struct Counter {
+    /// When the first frame came.
+    first: OnceLock<Instant>,
+    frames: AtomicU64,
+    /// Stream time of the last frame's end, in nanoseconds.
+    position: AtomicU64,
+    /// Stream time of the first frame, in nanoseconds.
+    start: Mutex<Option<u64>>,
+}
+
+impl Counter {
+    /// Counts the frames on `pad`.
+    pub fn watch(self: &Arc<Self>, pad: &gst::Pad) {
+        let counter = self.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            counter.first.get_or_init(Instant::now);
+            counter.frames.fetch_add(1, Ordering::Relaxed);
+            if let (Some(buffer), Some(event)) =
+                (info.buffer(), pad.sticky_event::<gst::event::Segment>(0))
+            {
+                counter.advance(buffer, event.segment());
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn advance(&self, buffer: &gst::BufferRef, segment: &gst::Segment) {
+        let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
+            return;
+        };
+        let Some(time) = segment.to_stream_time(buffer.pts()) else {
+            return;
+        };
+        self.start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(time.nseconds());
+        let end = time + buffer.duration().unwrap_or_default();
+        self.position.fetch_max(end.nseconds(), Ordering::Relaxed);
+    }
+
+    /// When the first frame came.
+    pub fn first(&self) -> Option<Instant> {
+        self.first.get().copied()
+    }
+
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    pub fn position(&self) -> Duration {
+        Duration::from_nanos(self.position.load(Ordering::Relaxed))
+    }
+
+    /// How much of the video came through.
+    pub fn span(&self) -> Duration {
+        let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        self.position()
+            .saturating_sub(Duration::from_nanos(start.unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_files_or_uris() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(
+            uri(Path::new(file)).expect("a file"),
+            format!("file://{file}")
+        );
+        assert_eq!(
+            uri(Path::new("rtsp://cam/1")).expect("a URI"),
+            "rtsp://cam/1"
+        );
+        let error = |text: &str| uri(Path::new(text)).expect_err("no input").to_string();
+        assert!(error("/no/such.mp4").contains("does not exist"));
+        assert!(error(env!("CARGO_MANIFEST_DIR")).contains("is a folder"));
+    }
+
+    #[test]
+    fn shares_are_between_0_and_1() {
+        assert_eq!(share("0.5"), Ok(0.5));
+        for bad in ["1.5", "-1", "x", "NaN"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+}
