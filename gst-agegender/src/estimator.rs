@@ -192,12 +192,12 @@ impl Summary {
             return self.last.1.clone();
         }
         let estimates: u32 = self.genders.values().map(|(_, count)| count).sum();
-        let (label, (weight, count)) = self
+        let (label, (weight, _)) = self
             .genders
             .iter()
             .max_by(|a, b| a.1.0.total_cmp(&b.1.0).then(b.0.cmp(a.0)))?;
         // An estimate for another label gave this one at most what it left over: counted as nothing.
-        let confidence = weight / f64::from(estimates.max(*count));
+        let confidence = weight / f64::from(estimates);
         Some(Gender {
             label: label.clone(),
             confidence,

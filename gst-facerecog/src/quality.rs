@@ -9,14 +9,15 @@ const LEAST: f64 = 0.02;
 /// models can use: in the 112-pixel ArcFace template it is 35.2 pixels.
 const FULL_EYE_DISTANCE: f64 = 35.2;
 
-/// The sharpness ([`sharpness`]) of a chip that counts half. On the test media sharp faces measure
-/// about 0.1, the same faces blurred with a radius of 3 pixels about 0.002.
-const HALF_SHARPNESS: f64 = 0.01;
+/// The sharpness ([`sharpness`]) of a chip that counts half. The aligned chips of the 36 faces of the
+/// reference set measure 0.75 in the median (0.14 to 1.3 from the 10th to the 90th percentile), the
+/// same chips blurred with a Gaussian of 3 pixels 0.008 (0.004 to 0.010): this lies between.
+const HALF_SHARPNESS: f64 = 0.05;
 
 /// The weight of an embedding, 0.02..=1: the product of
 /// - size: eye distance over 35.2 pixels, at most 1;
 /// - frontality: 1 with the nose midway between the eyes, 0 in profile;
-/// - sharpness `s` of the chip: `s / (s + 0.01)`;
+/// - sharpness `s` of the chip: `s / (s + 0.05)`;
 /// - the detector's confidence.
 pub fn weight(landmarks: &Landmarks, confidence: f64, sharpness: f64) -> f64 {
     let eyes = landmarks[0].distance(landmarks[1]);
