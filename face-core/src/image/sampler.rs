@@ -55,24 +55,27 @@ impl RowSink for TensorRows<'_> {
     }
 }
 
-/// Planar RGB, 0..=255.
-struct PlanarRows<'a> {
-    pixels: &'a mut [f32],
+/// A pixel of the region around a face: red, green, blue in 0..=255, and nothing, so that one load
+/// takes all.
+type Pixel = [f32; 4];
+
+/// Rows of pixels, `width` each.
+struct PixelRows<'a> {
+    pixels: &'a mut [Pixel],
     width: usize,
-    height: usize,
+    channels: &'a mut [Vec<f32>; 3],
 }
 
-impl RowSink for PlanarRows<'_> {
+impl RowSink for PixelRows<'_> {
     #[inline(always)]
     fn row(&mut self, y: usize, row: Row) {
-        for channel in 0..3 {
-            let start = (channel * self.height + y) * self.width;
-            row.channel(
-                channel,
-                1.0,
-                0.0,
-                &mut self.pixels[start..start + self.width],
-            );
+        for (rgb, channel) in self.channels.iter_mut().enumerate() {
+            row.channel(rgb, 1.0, 0.0, channel);
+        }
+        let [r, g, b] = &*self.channels;
+        let target = &mut self.pixels[y * self.width..(y + 1) * self.width];
+        for (((pixel, r), g), b) in target.iter_mut().zip(r).zip(g).zip(b) {
+            *pixel = [*r, *g, *b, 0.0];
         }
     }
 }
@@ -96,8 +99,9 @@ pub struct Sampler {
     picked_sums: Vec<u16>,
     /// One target row a component.
     rows: [Vec<f32>; 3],
-    /// The region around a face, planar RGB.
-    crop: Vec<f32>,
+    /// The region around a face, and one row of each of its channels.
+    crop: Vec<Pixel>,
+    crop_rows: [Vec<f32>; 3],
 }
 
 impl Sampler {
@@ -246,27 +250,19 @@ impl Sampler {
             }
             return;
         };
-        // The crop is at most twice as fine as the tensor: four samples a pixel average what remains.
-        let fine = to_source.scale() / crop.factor > 1.25;
-        let offsets: &[f64] = if fine { &[-0.25, 0.25] } else { &[0.0] };
-        let share = 1.0 / (offsets.len() * offsets.len()) as f32;
-        for i in 0..plane {
-            let (x, y) = ((i % width) as f64, (i / width) as f64);
-            let mut sum = [0.0; 3];
-            for dy in offsets {
-                for dx in offsets {
-                    let p = to_source.apply(Point::new(x + dx, y + dy));
-                    let sample = crop.sample(&self.crop, p);
-                    for (sum, sample) in sum.iter_mut().zip(sample) {
-                        *sum += sample;
-                    }
-                }
-            }
-            for channel in 0..3 {
-                let value = sum[normalise.source[channel]] * share;
-                tensor[channel * plane + i] = normalise.value(channel, value);
-            }
+        let grid = Grid {
+            pixels: &self.crop,
+            to_crop: crop.from_picture(to_source),
+            width: crop.width,
+            height: crop.height,
+        };
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            // SAFETY: both features were just found on this processor.
+            unsafe { grid.fill_avx2(&normalise, tensor, width, height) };
+            return;
         }
+        grid.fill(&normalise, tensor, width, height);
     }
 
     /// Samples the region that a warp reads into `self.crop`; `None` if it misses the picture.
@@ -316,14 +312,19 @@ impl Sampler {
         let (cw, ch) = (cw as usize, ch as usize);
         let region = Rect::new(x0, y0, cw as f64 * factor, ch as f64 * factor);
         let mut pixels = std::mem::take(&mut self.crop);
-        pixels.resize(3 * cw * ch, 0.0);
-        let mut rows = PlanarRows {
+        let mut channels = std::mem::take(&mut self.crop_rows);
+        pixels.resize(cw * ch, [0.0; 4]);
+        for channel in &mut channels {
+            channel.resize(cw, 0.0);
+        }
+        let mut rows = PixelRows {
             pixels: &mut pixels,
             width: cw,
-            height: ch,
+            channels: &mut channels,
         };
         self.resample(picture, &region, cw, ch, &mut rows);
         self.crop = pixels;
+        self.crop_rows = channels;
         Some(Crop {
             x: x0,
             y: y0,
@@ -356,33 +357,104 @@ struct Crop {
 }
 
 impl Crop {
-    /// Linear interpolation at the picture's pixel index `p`, black outside.
+    /// What takes the tensor's pixel indices to those of the crop.
+    fn from_picture(&self, to_source: &Similarity) -> Similarity {
+        let index = |p: f64, origin: f64| (p + 0.5 - origin) / self.factor - 0.5;
+        Similarity {
+            a: to_source.a / self.factor,
+            b: to_source.b / self.factor,
+            tx: index(to_source.tx, self.x),
+            ty: index(to_source.ty, self.y),
+        }
+    }
+}
+
+/// A crop, and how a tensor lies on it.
+struct Grid<'a> {
+    pixels: &'a [Pixel],
+    to_crop: Similarity,
+    width: usize,
+    height: usize,
+}
+
+impl Grid<'_> {
+    /// The portable loop, compiled for wider registers (and for rounding without a call).
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn fill_avx2(&self, normalise: &Normalise, tensor: &mut [f32], width: usize, height: usize) {
+        self.fill(normalise, tensor, width, height);
+    }
+
+    /// Fills a tensor (1, 3, `height`, `width`).
     #[inline(always)]
-    fn sample(&self, pixels: &[f32], p: Point) -> [f32; 3] {
-        let u = (p.x + 0.5 - self.x) / self.factor - 0.5;
-        let v = (p.y + 0.5 - self.y) / self.factor - 0.5;
+    fn fill(&self, normalise: &Normalise, tensor: &mut [f32], width: usize, height: usize) {
+        let Similarity { a, b, .. } = self.to_crop;
+        // The crop is at most twice as fine as the tensor: four samples a pixel average what remains.
+        let fine = self.to_crop.scale() > 1.25;
+        let offsets: &[f64] = if fine { &[-0.25, 0.25] } else { &[0.0] };
+        let share = 1.0 / (offsets.len() * offsets.len()) as f32;
+        let [first, second, third] = normalise.source;
+        for y in 0..height {
+            for x in 0..width {
+                let center = self.to_crop.apply(Point::new(x as f64, y as f64));
+                let mut sum = [0.0; 4];
+                for dy in offsets {
+                    for dx in offsets {
+                        let (du, dv) = (a * dx - b * dy, b * dx + a * dy);
+                        let sample = self.sample(center.x + du, center.y + dv);
+                        for (sum, sample) in sum.iter_mut().zip(sample) {
+                            *sum += sample;
+                        }
+                    }
+                }
+                for (channel, rgb) in [first, second, third].into_iter().enumerate() {
+                    tensor[(channel * height + y) * width + x] =
+                        normalise.value(channel, sum[rgb] * share);
+                }
+            }
+        }
+    }
+
+    /// Linear interpolation at a pixel index, black outside.
+    #[inline(always)]
+    fn sample(&self, u: f64, v: f64) -> Pixel {
         if !(u > -1.0 && v > -1.0 && u < self.width as f64 && v < self.height as f64) {
-            return [0.0; 3];
+            return [0.0; 4];
         }
         let (left, top) = (u.floor(), v.floor());
         let (fx, fy) = ((u - left) as f32, (v - top) as f32);
         let (left, top) = (left as isize, top as isize);
-        let size = self.width * self.height;
-        let mut out = [0.0; 3];
-        for (dy, wy) in [(0, 1.0 - fy), (1, fy)] {
-            for (dx, wx) in [(0, 1.0 - fx), (1, fx)] {
-                let (x, y) = (left + dx, top + dy);
-                if x < 0 || y < 0 || x >= self.width as isize || y >= self.height as isize {
-                    continue;
-                }
-                let i = y as usize * self.width + x as usize;
-                let weight = wx * wy;
-                for (channel, out) in out.iter_mut().enumerate() {
-                    *out += weight * pixels[channel * size + i];
-                }
+        let inside = left >= 0
+            && top >= 0
+            && (left as usize) + 1 < self.width
+            && (top as usize) + 1 < self.height;
+        let weights = [
+            (1.0 - fx) * (1.0 - fy),
+            fx * (1.0 - fy),
+            (1.0 - fx) * fy,
+            fx * fy,
+        ];
+        let corners = if inside {
+            let i = top as usize * self.width + left as usize;
+            let [upper, lower] = [i, i + self.width].map(|i| &self.pixels[i..i + 2]);
+            [upper[0], upper[1], lower[0], lower[1]]
+        } else {
+            [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| self.at(left + dx, top + dy))
+        };
+        let mut out = [0.0; 4];
+        for (weight, corner) in weights.into_iter().zip(corners) {
+            for (out, value) in out.iter_mut().zip(corner) {
+                *out += weight * value;
             }
         }
         out
+    }
+
+    fn at(&self, x: isize, y: isize) -> Pixel {
+        match (usize::try_from(x), usize::try_from(y)) {
+            (Ok(x), Ok(y)) if x < self.width && y < self.height => self.pixels[y * self.width + x],
+            _ => [0.0; 4],
+        }
     }
 }
 
