@@ -108,26 +108,50 @@ impl<T: Default> Tracks<T> {
 pub struct Pace {
     /// While its result may still change; 0 = on every frame, always.
     pub interval: u32,
-    /// Once its result is settled.
+    /// The longest pause once its result is settled.
     pub settled: u32,
 }
 
-impl Pace {
-    /// Whether a track's next piece of work is due at `now`. It is, too, where time is unknown or ran
-    /// backwards.
-    pub fn is_due(&self, settled: bool, last: Option<u64>, now: Option<u64>) -> bool {
-        let interval = match (self.interval, settled) {
-            (0, _) | (_, false) => self.interval,
-            (interval, true) => interval.max(self.settled),
-        };
-        is_due(last, now, interval)
-    }
+/// A track that was out of sight for longer is looked at again as if its result were not settled.
+const GAP: u64 = 250_000_000;
+
+/// When a track was worked on, and when it is to be worked on again: every [`Pace::interval`] at first;
+/// once its result is settled the pause doubles with each further one, up to [`Pace::settled`]. A
+/// face that was lost and found may be another person's, so it is looked at again soon.
+#[derive(Debug, Clone, Default)]
+pub struct Schedule {
+    worked: Option<u64>,
+    seen: Option<u64>,
+    doubtful: bool,
 }
 
-fn is_due(last: Option<u64>, now: Option<u64>, interval: u32) -> bool {
-    match (last, now) {
-        (Some(last), Some(now)) if now >= last => now - last >= u64::from(interval) * 1_000_000,
-        _ => true,
+impl Schedule {
+    /// The track is on the frame of time `now` (ns). `missed`: it was looked for there and not found.
+    pub fn see(&mut self, now: Option<u64>, missed: bool) {
+        let gap = match (self.seen, now) {
+            (Some(seen), Some(now)) => now.saturating_sub(seen) > GAP,
+            _ => false,
+        };
+        self.doubtful |= missed || gap;
+        self.seen = now.or(self.seen);
+    }
+
+    /// Whether work is due at `now`, with `settled` results since the first that settled it (0 =
+    /// not settled). It is, too, where time is unknown or ran backwards.
+    pub fn is_due(&self, pace: Pace, settled: u32, now: Option<u64>) -> bool {
+        let (Some(worked), Some(now)) = (self.worked, now) else {
+            return true;
+        };
+        let doublings = if self.doubtful { 0 } else { settled.min(31) };
+        let interval = u64::from(pace.interval);
+        let pause = (interval << doublings).min(interval.max(u64::from(pace.settled)));
+        now < worked || now - worked >= pause * 1_000_000
+    }
+
+    /// Work was done at `now`.
+    pub fn done(&mut self, now: Option<u64>) {
+        self.worked = now;
+        self.doubtful = false;
     }
 }
 
@@ -135,29 +159,63 @@ fn is_due(last: Option<u64>, now: Option<u64>, interval: u32) -> bool {
 mod tests {
     use super::*;
 
+    const MS: u64 = 1_000_000;
+
+    /// Times (ms) of the work on a track that is seen every 100 ms and settled by its third result.
+    fn times(pace: Pace, missed_at: Option<u64>) -> Vec<u64> {
+        let mut schedule = Schedule::default();
+        let mut times = Vec::new();
+        for time in (0..20_000).step_by(100) {
+            let now = Some(time * MS);
+            schedule.see(now, missed_at == Some(time));
+            let settled = (times.len() as u32).saturating_sub(2);
+            if schedule.is_due(pace, settled, now) {
+                schedule.done(now);
+                times.push(time);
+            }
+        }
+        times
+    }
+
+    const PACE: Pace = Pace {
+        interval: 500,
+        settled: 8000,
+    };
+
     #[test]
-    fn work_is_due_after_the_interval_or_a_jump() {
-        assert!(is_due(None, Some(0), 500));
-        assert!(is_due(Some(0), None, 500));
-        assert!(!is_due(Some(1_000_000), Some(500_999_999), 500));
-        assert!(is_due(Some(1_000_000), Some(501_000_000), 500));
-        assert!(
-            is_due(Some(9_000_000_000), Some(1), 500),
-            "time ran backwards"
-        );
-        assert!(is_due(Some(7), Some(7), 0));
-        let pace = Pace {
-            interval: 500,
-            settled: 2000,
-        };
-        assert!(pace.is_due(false, Some(0), Some(500_000_000)));
-        assert!(!pace.is_due(true, Some(0), Some(500_000_000)));
-        assert!(pace.is_due(true, Some(0), Some(2_000_000_000)));
+    fn pauses_double_once_settled() {
+        assert_eq!(times(PACE, None), [0, 500, 1000, 2000, 4000, 8000, 16_000]);
+        let even = Pace { settled: 0, ..PACE };
+        assert_eq!(times(even, None).len(), 40);
         let always = Pace {
             interval: 0,
-            settled: 2000,
+            ..PACE
         };
-        assert!(always.is_due(true, Some(0), Some(1)));
+        assert_eq!(times(always, None).len(), 200);
+    }
+
+    #[test]
+    fn a_face_lost_and_found_is_looked_at_soon() {
+        let times = times(PACE, Some(5000));
+        assert_eq!(times[..6], [0, 500, 1000, 2000, 4000, 5000]);
+        let mut schedule = Schedule::default();
+        schedule.see(Some(0), false);
+        schedule.done(Some(0));
+        schedule.see(Some(100 * MS), false);
+        assert!(!schedule.is_due(PACE, 5, Some(700 * MS)));
+        schedule.see(Some(700 * MS), false);
+        assert!(schedule.is_due(PACE, 5, Some(700 * MS)), "out of sight");
+    }
+
+    #[test]
+    fn work_is_due_where_time_is_unknown_or_ran_backwards() {
+        let mut schedule = Schedule::default();
+        assert!(schedule.is_due(PACE, 0, Some(0)));
+        schedule.done(Some(9000 * MS));
+        assert!(schedule.is_due(PACE, 0, None));
+        assert!(schedule.is_due(PACE, 9, Some(1)));
+        assert!(!schedule.is_due(PACE, 0, Some(9499 * MS)));
+        assert!(schedule.is_due(PACE, u32::MAX, Some(u64::MAX)));
     }
 
     #[test]

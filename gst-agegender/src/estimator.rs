@@ -147,18 +147,16 @@ pub struct Summary {
     genders: HashMap<String, (f64, u32)>,
     /// The last estimates, where a track is not to be smoothed.
     last: (Option<f64>, Option<Gender>),
-    /// When the face was last estimated, in ns.
-    pub time: Option<u64>,
 }
 
 /// A track with so many estimates is settled: more would move its mean little.
 const SETTLED_ESTIMATES: u32 = 4;
 
 impl Summary {
-    /// Whether there are enough estimates to look less often.
-    pub fn is_settled(&self) -> bool {
+    /// Estimates since there were enough, this one counted: 0 before.
+    pub fn settled(&self) -> u32 {
         let genders: u32 = self.genders.values().map(|(_, count)| count).sum();
-        self.ages.1.max(genders) >= SETTLED_ESTIMATES
+        (self.ages.1.max(genders) + 1).saturating_sub(SETTLED_ESTIMATES)
     }
 
     pub fn add(&mut self, estimate: Estimate) {

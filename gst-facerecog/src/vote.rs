@@ -70,7 +70,7 @@ pub struct TrackVote {
 
 /// A track with so many votes and so clear a majority is settled: more embeddings would rarely change
 /// its name.
-const SETTLED_VOTES: u32 = 4;
+const SETTLED_VOTES: u32 = 3;
 const SETTLED_SHARE: f64 = 0.8;
 
 impl TrackVote {
@@ -106,9 +106,13 @@ impl TrackVote {
         })
     }
 
-    /// Whether the majority is clear enough to look less often.
-    pub fn is_settled(&self) -> bool {
-        self.count >= SETTLED_VOTES && self.majority().is_some_and(|m| m.share >= SETTLED_SHARE)
+    /// Votes since the majority could be settled, this one counted: 0 while it is not clear.
+    pub fn settled(&self) -> u32 {
+        let clear = self.majority().is_some_and(|m| m.share >= SETTLED_SHARE);
+        match clear {
+            true => (self.count + 1).saturating_sub(SETTLED_VOTES),
+            false => 0,
+        }
     }
 
     /// The verdict on the last embedding.
@@ -212,8 +216,8 @@ mod tests {
         assert_eq!(majority.person.as_deref(), Some("ann"));
         assert!((majority.share - 0.75).abs() < 1e-9 && (majority.distance - 0.25).abs() < 1e-9);
         assert_eq!(track.last(), Some(&verdict(Some("ann"))));
-        assert!(!track.is_settled(), "a quarter speaks against it");
+        assert_eq!(track.settled(), 0, "a quarter speaks against it");
         track.add(verdict(Some("ann")), 0.9);
-        assert!(track.is_settled());
+        assert_eq!(track.settled(), 3, "the fifth of at least three votes");
     }
 }

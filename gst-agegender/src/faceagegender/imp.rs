@@ -5,7 +5,7 @@ use face_core::align::Chips;
 use face_core::element::{self, Inference, Preload};
 use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
-use face_core::tracks::{Pace, Tracks};
+use face_core::tracks::{Pace, Schedule, Tracks};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -23,7 +23,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 const MODELS: &str = "dlib-age,dlib-gender";
 const INTERVAL: u32 = 500;
-const SETTLED_INTERVAL: u32 = 2000;
+const SETTLED_INTERVAL: u32 = 8000;
 
 struct Settings {
     inference: Inference,
@@ -34,7 +34,7 @@ struct Settings {
 struct State {
     estimators: Vec<Estimator>,
     chips: Chips,
-    tracks: Tracks<Summary>,
+    tracks: Tracks<(Summary, Schedule)>,
     info: Option<gst_video::VideoInfo>,
 }
 
@@ -74,14 +74,16 @@ impl State {
         work: &mut Work,
     ) -> Result<(), Error> {
         let time = buffer.pts().map(gst::ClockTime::nseconds);
+        let examined = meta::examined(buffer).unwrap_or(true);
         let mut frame = None;
         for face in faces {
-            let mut alone = Summary::default();
-            let summary = match face.track {
+            let mut alone = Default::default();
+            let (summary, schedule) = match face.track {
                 Some(track) => self.tracks.get(track.id),
                 None => &mut alone,
             };
-            if !face.is_predicted() && pace.is_due(summary.is_settled(), summary.time, time) {
+            schedule.see(time, examined && face.is_predicted());
+            if !face.is_predicted() && schedule.is_due(pace, summary.settled(), time) {
                 let info = self
                     .info
                     .as_ref()
@@ -97,7 +99,7 @@ impl State {
                         summary.add(estimate);
                     }
                 }
-                summary.time = time;
+                schedule.done(time);
             }
             face.age = summary.age(smooth).or(face.age);
             face.gender = summary.gender(smooth).or(face.gender.take());
@@ -162,8 +164,8 @@ impl ObjectImpl for FaceAgeGender {
                 glib::ParamSpecUInt::builder("settled-interval")
                     .nick("Settled interval")
                     .blurb(
-                        "The same once the track's result is settled (four estimates); interval=0 still means \
-                         every frame",
+                        "The longest pause (ms): once a track has four estimates, each pause is twice the one \
+                         before; interval=0 still means every frame",
                     )
                     .maximum(3_600_000)
                     .default_value(SETTLED_INTERVAL)

@@ -5,7 +5,7 @@ use face_core::Error;
 use face_core::element::{self, Inference, Preload};
 use face_core::meta::{self, Embedding, Face, Recognition};
 use face_core::stats::{self, Stats, Work};
-use face_core::tracks::{Pace, Tracks};
+use face_core::tracks::{Pace, Schedule, Tracks};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -27,7 +27,7 @@ const MODEL: &str = "sface";
 const UNKNOWN: &str = "Unknown";
 const NEIGHBORS: u32 = 6;
 const INTERVAL: u32 = 500;
-const SETTLED_INTERVAL: u32 = 2000;
+const SETTLED_INTERVAL: u32 = 8000;
 /// Shown before a model is loaded: SFace's, the similarity 0.363 of OpenCV's `FaceRecognizerSF`.
 const DISTANCE_THRESHOLD: f64 = 0.637;
 
@@ -50,8 +50,7 @@ struct Settings {
 #[derive(Default)]
 struct TrackState {
     vote: TrackVote,
-    /// When the face was last embedded, in ns.
-    time: Option<u64>,
+    schedule: Schedule,
 }
 
 struct State {
@@ -202,6 +201,7 @@ impl State {
             return Ok(());
         }
         let time = buffer.pts().map(gst::ClockTime::nseconds);
+        let examined = meta::examined(buffer).unwrap_or(true);
         let info = self.info.clone();
         let mut frame = None;
         for face in faces {
@@ -209,11 +209,9 @@ impl State {
                 Some(track) => std::mem::take(self.tracks.get(track.id)),
                 None => TrackState::default(),
             };
-            if !face.is_predicted()
-                && settings
-                    .pace
-                    .is_due(track.vote.is_settled(), track.time, time)
-            {
+            let schedule = &mut track.schedule;
+            schedule.see(time, examined && face.is_predicted());
+            if !face.is_predicted() && schedule.is_due(settings.pace, track.vote.settled(), time) {
                 let info = info
                     .as_ref()
                     .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
@@ -222,7 +220,7 @@ impl State {
                     None => frame.insert(element::map(buffer, info)?),
                 };
                 self.embed(frame, face, &mut track.vote, settings, work)?;
-                track.time = time;
+                track.schedule.done(time);
             }
             let verdict = match settings.vote {
                 true => track.vote.majority(),
@@ -344,8 +342,8 @@ impl ObjectImpl for FaceRecognizer {
                 glib::ParamSpecUInt::builder("settled-interval")
                     .nick("Settled interval")
                     .blurb(
-                        "The same once the track's result is settled (four votes and a majority of 80 %); interval=0 still means \
-                         every frame",
+                        "The longest pause (ms): once a track has three votes and a majority of 80 %, each \
+                         pause is twice the one before; interval=0 still means every frame",
                     )
                     .maximum(3_600_000)
                     .default_value(SETTLED_INTERVAL)
