@@ -4,19 +4,25 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use face_tests::{Running, media, root};
+use face_tests::{Running, media};
 use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
-const COUNTS: [usize; 4] = [1, 4, 16, 64];
+/// Streams, and the frames of each.
+const COUNTS: [(usize, usize); 4] = [(1, 400), (4, 160), (16, 80), (64, 40)];
 const CLIP: &str = "WolfgangLanger_Pexels.mp4";
-/// Of each stream: five seconds.
-const FRAMES: usize = 120;
 const ROUNDS: usize = 3;
 
-/// The stages, each behind a queue of a few frames so that even one stream keeps two cores busy.
-const STAGES: &str = "facedetector ! queue max-size-buffers=3 ! facetracker ! facerecognizer attach-embedding=true ! \
-    faceagegender ! facemetajson";
+/// The stages behind a detector.
+const STAGES: &str = "queue max-size-buffers=3 ! facetracker ! facerecognizer attach-embedding=true ! faceagegender ! \
+    facemetajson";
+
+/// What a stream goes through, where so many run. One alone keeps both cores busy only with two
+/// frames in flight.
+fn stages(count: usize) -> String {
+    let in_flight = if count == 1 { 2 } else { 1 };
+    format!("facedetector frames-in-flight={in_flight} ! {STAGES}")
+}
 
 const TARGET_RATIO: f64 = 0.95;
 const TARGET_MIB: f64 = 12.0;
@@ -37,12 +43,12 @@ fn resident_mib() -> f64 {
 }
 
 /// Runs so many streams, with `stages` or only their decoders, as one pipeline.
-fn measure(count: usize, stages: &str) -> Measured {
+fn measure(count: usize, frames: usize, stages: &str) -> Measured {
     let stream = format!(
         "filesrc location=\"{}\" ! decodebin ! identity eos-after={} ! queue max-size-buffers=3 ! {stages} ! \
          fakesink sync=false async=false ",
         media(CLIP).display(),
-        FRAMES + 1
+        frames + 1
     );
     let pipeline = Running::new(&stream.repeat(count)).expect("a valid pipeline");
     let counters: Vec<_> = pipeline
@@ -99,9 +105,9 @@ fn measure(count: usize, stages: &str) -> Measured {
 }
 
 /// The same in a process of its own.
-fn apart(count: usize, stages: &str) -> Measured {
+fn apart(count: usize, frames: usize, stages: &str) -> Measured {
     let output = Command::new(std::env::current_exe().expect("a program"))
-        .args(["measure", &count.to_string(), stages])
+        .args(["measure", &count.to_string(), &frames.to_string(), stages])
         .output()
         .expect("this program runs");
     serde_json::from_slice(&output.stdout)
@@ -117,30 +123,30 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 fn main() {
     face_tests::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, count, stages] = arguments.as_slice()
+    if let [word, count, frames, stages] = arguments.as_slice()
         && word == "measure"
     {
-        let measured = measure(count.parse().expect("a number"), stages);
+        let number = |text: &str| text.parse().expect("a number");
+        let measured = measure(number(count), number(frames), stages);
         println!("{}", serde_json::to_string(&measured).expect("two numbers"));
         return;
     }
-    println!(
-        "{CLIP}, {FRAMES} frames of each stream, full line, medians of {ROUNDS} runs in turn; \
-         checkout {}",
-        root().display()
-    );
+    println!("streams of 640x360, full line, medians of {ROUNDS} runs in turn");
     println!(
         "{:>8} {:>10} {:>8} {:>10} {:>12} {:>22}",
         "streams", "total fps", "of 1's", "MiB", "decode-only", "MiB a further stream"
     );
     let mut runs: Vec<Vec<(Measured, Measured)>> = COUNTS.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
-        for (runs, &count) in runs.iter_mut().zip(&COUNTS) {
-            runs.push((apart(count, STAGES), apart(count, "identity")));
+        for (runs, &(count, frames)) in runs.iter_mut().zip(&COUNTS) {
+            runs.push((
+                apart(count, frames, &stages(count)),
+                apart(count, frames, "identity"),
+            ));
         }
     }
     let mut one = None;
-    for (runs, count) in runs.iter().zip(COUNTS) {
+    for (runs, (count, _)) in runs.iter().zip(COUNTS) {
         let fps = median(runs.iter().map(|(full, _)| full.fps));
         let full = median(runs.iter().map(|(full, _)| full.mib));
         let decode = median(runs.iter().map(|(_, decode)| decode.mib));

@@ -175,9 +175,8 @@ pub fn pad_templates(caps: &gst::Caps) -> Vec<gst::PadTemplate> {
     .collect()
 }
 
-/// Runs an in-place stage on the buffer that waits in a `BaseTransform`: `work` may change its
-/// metadata; the memory is shared, never copied. A gap without content passes as it is. An error is
-/// posted on the bus. The time goes into `stats`, with what `work` counts.
+/// Runs an in-place stage on the buffer that waits in a `BaseTransform`, as [`work_on`] does. An error
+/// is posted on the bus.
 pub fn in_place<T>(
     stage: &T,
     stats: &Stats,
@@ -188,19 +187,30 @@ where
     <T as ObjectSubclass>::Type: IsA<gst::Element>,
     <T as ObjectSubclass>::ParentType: IsA<gst_base::BaseTransform>,
 {
-    let Some(mut buffer) = stage.take_queued_buffer() else {
+    let Some(buffer) = stage.take_queued_buffer() else {
         return Ok(GenerateOutputSuccess::NoOutput);
     };
-    if buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP) {
-        return Ok(GenerateOutputSuccess::Buffer(buffer));
-    }
-    match stats.frame(|done| work(buffer.make_mut(), done)) {
-        Ok(()) => Ok(GenerateOutputSuccess::Buffer(buffer)),
+    match work_on(buffer, stats, work) {
+        Ok(buffer) => Ok(GenerateOutputSuccess::Buffer(buffer)),
         Err(error) => {
             post(&*stage.obj(), &error);
             Err(gst::FlowError::Error)
         }
     }
+}
+
+/// Runs an in-place stage on a buffer: `work` may change its metadata; the memory is shared, never
+/// copied. A gap without content passes as it is. The time goes into `stats`, with what `work`
+/// counts.
+pub fn work_on(
+    mut buffer: gst::Buffer,
+    stats: &Stats,
+    work: impl FnOnce(&mut gst::BufferRef, &mut Work) -> Result<(), Error>,
+) -> Result<gst::Buffer, Error> {
+    if buffer.size() > 0 || !buffer.flags().contains(gst::BufferFlags::GAP) {
+        stats.frame(|done| work(buffer.make_mut(), done))?;
+    }
+    Ok(buffer)
 }
 
 /// Maps a frame for reading.

@@ -28,7 +28,7 @@ impl Candidate {
 }
 
 /// Reads candidates out of a model's outputs.
-pub trait Decoder: Send {
+pub trait Decoder: Send + Sync {
     /// Appends the candidates of at least `threshold` confidence to `found`, before suppression of
     /// overlapping ones. Fails if the outputs do not have the shapes that belong to the input.
     fn decode(

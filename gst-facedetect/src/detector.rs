@@ -1,6 +1,6 @@
 //! From a mapped frame to faces: letterbox, run, decode, suppress.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use face_core::Error;
 use face_core::geometry::{Point, Rect, non_maximum_suppression};
@@ -9,6 +9,7 @@ use face_core::meta::Face;
 use face_core::model::{Dimension, Model, Task};
 use face_core::session::{self, Options, Runner, SharedSession};
 use face_core::stats::Work;
+use gst_video::prelude::*;
 
 use crate::decoder::{self, Candidate, Decoder};
 
@@ -42,14 +43,31 @@ impl Default for Params {
     }
 }
 
-/// A detection model with the buffers that it needs.
+/// A detection model. Any number of threads may detect at a time.
 pub struct Detector {
     session: Arc<SharedSession>,
     decoder: Box<dyn Decoder>,
+    /// Those that no thread uses at the moment.
+    lanes: Mutex<Vec<Lane>>,
+}
+
+/// The buffers that one detection needs.
+struct Lane {
     runner: Runner,
     sampler: Sampler,
     unpacked: Vec<u8>,
     candidates: Vec<Candidate>,
+}
+
+impl Lane {
+    fn new(session: &Arc<SharedSession>, shape: [usize; 4]) -> Result<Self, Error> {
+        Ok(Self {
+            runner: Runner::new(session, shape)?,
+            sampler: Sampler::new(),
+            unpacked: Vec::new(),
+            candidates: Vec::new(),
+        })
+    }
 }
 
 /// The smallest input that is tried when a model is loaded, in multiples of what it allows.
@@ -73,17 +91,17 @@ impl Detector {
         let session = session::load(&model, options)?;
         let probe = (model.descriptor.input.multiple * PROBE) as usize;
         let (height, width) = tensor_size(&session, (probe, probe));
-        let runner = Runner::new(&session, [1, 3, height, width])?;
-        let mut candidates = Vec::new();
-        decoder.decode(&runner, 1.0, &mut candidates)?;
+        let mut lane = Lane::new(&session, [1, 3, height, width])?;
+        decoder.decode(&lane.runner, 1.0, &mut lane.candidates)?;
         Ok(Self {
             session,
             decoder,
-            runner,
-            sampler: Sampler::new(),
-            unpacked: Vec::new(),
-            candidates,
+            lanes: Mutex::new(vec![lane]),
         })
+    }
+
+    fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The threshold that applies.
@@ -96,13 +114,24 @@ impl Detector {
 
     /// The faces of a frame, the most confident first, in pixels of the frame.
     pub fn detect(
-        &mut self,
+        &self,
         frame: &ReadFrame,
         params: &Params,
         work: &mut Work,
     ) -> Result<Vec<Face>, Error> {
-        let picture = work.sample(|| Picture::new(frame, 0..usize::MAX, &mut self.unpacked))?;
-        let frame_size = (picture.width(), picture.height());
+        let free = self.lanes().pop();
+        let mut lane = match free {
+            Some(lane) => lane,
+            None => Lane::new(&self.session, self.shape(frame, params).1)?,
+        };
+        let faces = self.detect_in(&mut lane, frame, params, work)?;
+        self.lanes().push(lane);
+        Ok(faces)
+    }
+
+    /// The size that a frame is given to the model in, and the shape of the input around it.
+    fn shape(&self, frame: &ReadFrame, params: &Params) -> ((usize, usize), [usize; 4]) {
+        let frame_size = (frame.width() as usize, frame.height() as usize);
         let limit = match self.session.descriptor.fixed_size() {
             Some((height, width)) => (width, height),
             None => match params.inference_size as usize {
@@ -112,39 +141,55 @@ impl Detector {
         };
         let content = fit(frame_size, limit);
         let (height, width) = tensor_size(&self.session, (content.1, content.0));
-        if self.runner.shape() != [1, 3, height, width] {
-            self.runner = Runner::new(&self.session, [1, 3, height, width])?;
+        (content, [1, 3, height, width])
+    }
+
+    fn detect_in(
+        &self,
+        lane: &mut Lane,
+        frame: &ReadFrame,
+        params: &Params,
+        work: &mut Work,
+    ) -> Result<Vec<Face>, Error> {
+        let picture = work.sample(|| Picture::new(frame, 0..usize::MAX, &mut lane.unpacked))?;
+        let frame_size = (picture.width(), picture.height());
+        let (content, shape) = self.shape(frame, params);
+        if lane.runner.shape() != shape {
+            lane.runner = Runner::new(&self.session, shape)?;
         }
+        let [_, _, height, width] = shape;
         work.sample(|| {
-            self.sampler.letterbox(
+            lane.sampler.letterbox(
                 &picture,
                 content,
                 &self.session.descriptor.input,
-                self.runner.input(),
+                lane.runner.input(),
                 (width, height),
             )
         });
-        work.infer(&mut self.runner)?;
-        self.candidates.clear();
+        work.infer(&mut lane.runner)?;
+        lane.candidates.clear();
         let threshold = self.confidence_threshold(params) as f32;
         self.decoder
-            .decode(&self.runner, threshold, &mut self.candidates)?;
+            .decode(&lane.runner, threshold, &mut lane.candidates)?;
         let scale = (
             frame_size.0 as f64 / content.0 as f64,
             frame_size.1 as f64 / content.1 as f64,
         );
-        let faces = self.select(scale, frame_size, params);
+        let faces = self.select(&lane.candidates, scale, frame_size, params);
         work.faces += faces.len() as u64;
         Ok(faces)
     }
 
-    fn select(&self, (sx, sy): (f64, f64), frame: (usize, usize), params: &Params) -> Vec<Face> {
-        let boxes: Vec<Rect> = self
-            .candidates
-            .iter()
-            .map(|c| c.rect.scaled(sx, sy))
-            .collect();
-        let scores: Vec<f32> = self.candidates.iter().map(|c| c.confidence).collect();
+    fn select(
+        &self,
+        candidates: &[Candidate],
+        (sx, sy): (f64, f64),
+        frame: (usize, usize),
+        params: &Params,
+    ) -> Vec<Face> {
+        let boxes: Vec<Rect> = candidates.iter().map(|c| c.rect.scaled(sx, sy)).collect();
+        let scores: Vec<f32> = candidates.iter().map(|c| c.confidence).collect();
         let inside = Rect::new(0.0, 0.0, frame.0 as f64, frame.1 as f64);
         let most = if params.max_faces == 0 {
             usize::MAX
@@ -161,11 +206,11 @@ impl Detector {
             .map(|i| Face {
                 rect: boxes[i],
                 landmarks: Some(
-                    self.candidates[i]
+                    candidates[i]
                         .landmarks
                         .map(|p| Point::new(p.x * sx, p.y * sy)),
                 ),
-                confidence: Some(f64::from(self.candidates[i].confidence)),
+                confidence: Some(f64::from(candidates[i].confidence)),
                 model: Some(self.session.descriptor.name.clone()),
                 ..Default::default()
             })

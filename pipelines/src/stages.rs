@@ -71,6 +71,9 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Frames that are detected at a time, at most: decoder and other stages need cores, too.
+const MOST_IN_FLIGHT: usize = 8;
+
 /// The URI of the input; a file must exist.
 pub fn uri(input: &Path) -> Result<String> {
     let name = input.display();
@@ -87,11 +90,12 @@ pub fn uri(input: &Path) -> Result<String> {
     }
 }
 
-/// A queue for a few pictures: what is on both sides of it runs in parallel.
+/// A queue for some pictures: what is on both sides of it runs in parallel, also where one frame takes
+/// much longer than the others, as one with many new faces does.
 pub fn picture_queue() -> Result<gst::Element> {
     let queue = make("queue")?;
-    set(&queue, "max-size-buffers", 3)?;
-    set(&queue, "max-size-bytes", 0)?;
+    set(&queue, "max-size-buffers", 16)?;
+    set(&queue, "max-size-bytes", 64 << 20)?;
     set(&queue, "max-size-time", 0)?;
     Ok(queue)
 }
@@ -110,6 +114,8 @@ pub fn build(pipeline: &gst::Pipeline, args: &Args, end: &gst::Element) -> Resul
     set(&detector, "interval", args.interval)?;
     set(&detector, "inference-size", args.inference_size)?;
     set(&detector, "confidence-threshold", args.confidence)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    set(&detector, "frames-in-flight", cores.min(MOST_IN_FLIGHT))?;
     inference(&detector, args)?;
     let tracker = make("facetracker")?;
     set(&tracker, "algorithm", &args.algorithm)?;

@@ -1,4 +1,5 @@
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 
 use face_core::Error;
 use face_core::element::{self, Inference, Preload};
@@ -6,6 +7,7 @@ use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
@@ -21,18 +23,40 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 const MODEL: &str = "yunet";
 
+/// Each frame in flight holds a decoded frame and a model's input and output.
+const MOST_IN_FLIGHT: u32 = 64;
+
 struct Settings {
     inference: Inference,
     params: Params,
     interval: u32,
+    frames_in_flight: u32,
 }
 
 struct State {
-    detector: Detector,
+    detector: Arc<Detector>,
     info: Option<gst_video::VideoInfo>,
     /// Frames since start or flush.
     frames: u64,
+    /// Frames that came and did not go yet, in their order.
+    pending: VecDeque<Pending>,
 }
+
+/// A frame with its faces, or what went wrong.
+type Detected = Result<gst::Buffer, Error>;
+
+/// Where a frame comes back from the thread that works on it.
+type Pending = mpsc::Receiver<Detected>;
+
+/// The threads that detect where several frames are in flight, one a core, for all instances.
+static THREADS: LazyLock<Result<rayon::ThreadPool, rayon::ThreadPoolBuildError>> =
+    LazyLock::new(|| {
+        rayon::ThreadPoolBuilder::new()
+            .thread_name(|i| format!("facedetector-{i}"))
+            // Whoever waits for the frame says so.
+            .panic_handler(|_| ())
+            .build()
+    });
 
 pub struct FaceDetector {
     settings: Mutex<Settings>,
@@ -48,6 +72,7 @@ impl Default for FaceDetector {
                 inference: Inference::new(MODEL),
                 params: Params::default(),
                 interval: 1,
+                frames_in_flight: 1,
             }),
             state: Mutex::new(None),
             stats: Stats::new(stats::Kind::Model),
@@ -65,7 +90,8 @@ impl FaceDetector {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
+    /// What to do with the frame that comes now.
+    fn task(&self) -> Result<Task, Error> {
         let (params, interval) = {
             let settings = self.settings();
             (settings.params, u64::from(settings.interval.max(1)))
@@ -75,29 +101,103 @@ impl FaceDetector {
             detector,
             info: Some(info),
             frames,
+            ..
         }) = state.as_mut()
         else {
             return Err(Error::Frame("a frame came before its caps".into()));
         };
         let due = *frames % interval == 0;
         *frames += 1;
-        if due {
-            let found = detector.detect(&element::map(buffer, info)?, &params, work)?;
-            gst::log!(
-                CAT,
-                imp = self,
-                "{} faces at {:?}",
-                found.len(),
-                buffer.pts()
-            );
-            attach(
-                buffer,
-                (info.width(), info.height()),
-                found,
-                params.nms_threshold,
-            );
+        Ok(Task {
+            detector: due.then(|| detector.clone()),
+            info: info.clone(),
+            params,
+        })
+    }
+
+    /// Begins to work on a frame on another thread.
+    fn submit(&self, buffer: gst::Buffer) -> Result<(), Error> {
+        let task = self.task()?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let element = self.obj().clone();
+        let work = move || {
+            let stats = &element.imp().stats;
+            let result = element::work_on(buffer, stats, |buffer, work| task.run(buffer, work));
+            // Nobody waits for a frame that was flushed.
+            let _ = sender.send(result);
+        };
+        match &*THREADS {
+            Ok(threads) => threads.spawn_fifo(work),
+            Err(error) => {
+                return Err(Error::Runtime(format!(
+                    "no threads for frames in flight: {error}; set frames-in-flight=1"
+                )));
+            }
         }
-        meta::set_examined(buffer, due);
+        if let Some(state) = self.state().as_mut() {
+            state.pending.push_back(receiver);
+        }
+        Ok(())
+    }
+
+    /// The oldest pending frame, once `least` are pending.
+    fn oldest(&self, least: usize) -> Option<Detected> {
+        let pending = {
+            let mut state = self.state();
+            let pending = &mut state.as_mut()?.pending;
+            if pending.len() < least {
+                return None;
+            }
+            pending.pop_front()?
+        };
+        let panicked = |_| Err(Error::Runtime("the detection of a frame panicked".into()));
+        Some(pending.recv().unwrap_or_else(panicked))
+    }
+
+    fn post(&self, error: &Error) -> gst::FlowError {
+        element::post(&*self.obj(), error);
+        gst::FlowError::Error
+    }
+
+    /// Pushes all pending frames, before something that must not overtake them.
+    fn drain(&self) -> Result<(), gst::FlowError> {
+        while let Some(frame) = self.oldest(1) {
+            let frame = frame.map_err(|error| self.post(&error))?;
+            self.obj().src_pad().push(frame)?;
+        }
+        Ok(())
+    }
+
+    /// How much later frames leave because others are in flight.
+    fn latency(&self) -> gst::ClockTime {
+        let behind = u64::from(self.settings().frames_in_flight.max(1) - 1);
+        let state = self.state();
+        let fps = state.as_ref().and_then(|s| Some(s.info.as_ref()?.fps()));
+        fps.filter(|fps| fps.numer() > 0)
+            .and_then(|fps| {
+                gst::ClockTime::SECOND.mul_div_ceil(fps.denom() as u64 * behind, fps.numer() as u64)
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// The work on one frame.
+struct Task {
+    /// `None` where the frame is to be skipped.
+    detector: Option<Arc<Detector>>,
+    info: gst_video::VideoInfo,
+    params: Params,
+}
+
+impl Task {
+    fn run(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
+        if let Some(detector) = &self.detector {
+            let found = detector.detect(&element::map(buffer, &self.info)?, &self.params, work)?;
+            gst::log!(CAT, "{} faces at {:?}", found.len(), buffer.pts());
+            let size = (self.info.width(), self.info.height());
+            attach(buffer, size, found, self.params.nms_threshold);
+        }
+        meta::set_examined(buffer, self.detector.is_some());
         Ok(())
     }
 }
@@ -157,15 +257,19 @@ impl ObjectImpl for FaceDetector {
                     .mutable_playing()
                     .build()
             };
+            let up_to =
+                |most: u32, name: &str, nick: &str, blurb: &str, least: u32, default: u32| {
+                    glib::ParamSpecUInt::builder(name)
+                        .nick(nick)
+                        .blurb(blurb)
+                        .minimum(least)
+                        .maximum(most)
+                        .default_value(default)
+                        .mutable_playing()
+                        .build()
+                };
             let count = |name: &str, nick: &str, blurb: &str, least: u32, default: u32| {
-                glib::ParamSpecUInt::builder(name)
-                    .nick(nick)
-                    .blurb(blurb)
-                    .minimum(least)
-                    .maximum(1 << 16)
-                    .default_value(default)
-                    .mutable_playing()
-                    .build()
+                up_to(1 << 16, name, nick, blurb, least, default)
             };
             properties.push(Stats::property());
             properties.extend([
@@ -194,6 +298,15 @@ impl ObjectImpl for FaceDetector {
                     "interval",
                     "Interval",
                     "Detect on every Nth frame; facetracker predicts the faces in between",
+                    1,
+                    1,
+                ),
+                up_to(
+                    MOST_IN_FLIGHT,
+                    "frames-in-flight",
+                    "Frames in flight",
+                    "Work on this many frames at a time, each on a core of its own; every frame then \
+                     leaves as many frames later, less one",
                     1,
                     1,
                 ),
@@ -233,6 +346,7 @@ impl ObjectImpl for FaceDetector {
             "max-faces" => params.max_faces = count(),
             "min-face-size" => params.min_face_size = count(),
             "interval" => settings.interval = count(),
+            "frames-in-flight" => settings.frames_in_flight = count(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
     }
@@ -261,6 +375,7 @@ impl ObjectImpl for FaceDetector {
             "max-faces" => params.max_faces.to_value(),
             "min-face-size" => params.min_face_size.to_value(),
             "interval" => settings.interval.to_value(),
+            "frames-in-flight" => settings.frames_in_flight.to_value(),
             _ => pspec.default_value().clone(),
         }
     }
@@ -311,9 +426,10 @@ impl BaseTransformImpl for FaceDetector {
         self.preload.end();
         self.stats.reset();
         *self.state() = Some(State {
-            detector,
+            detector: Arc::new(detector),
             info: None,
             frames: 0,
+            pending: VecDeque::new(),
         });
         Ok(())
     }
@@ -333,12 +449,31 @@ impl BaseTransformImpl for FaceDetector {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        if let gst::EventView::FlushStop(_) = event.view()
-            && let Some(state) = self.state().as_mut()
-        {
-            state.frames = 0;
+        if let gst::EventView::FlushStop(_) = event.view() {
+            if let Some(state) = self.state().as_mut() {
+                state.frames = 0;
+                state.pending.clear();
+            }
+        } else if event.is_serialized() {
+            // What downstream thinks of the last frames, the next frame will be told again.
+            let _ = self.drain();
         }
         self.parent_sink_event(event)
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if direction == gst::PadDirection::Sink && query.is_serialized() {
+            let _ = self.drain();
+        }
+        if !BaseTransformImplExt::parent_query(self, direction, query) {
+            return false;
+        }
+        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
+            let (live, min, max) = latency.result();
+            let own = self.latency();
+            latency.set(live, min + own, max.map(|max| max + own));
+        }
+        true
     }
 
     fn transform_ip(
@@ -350,6 +485,24 @@ impl BaseTransformImpl for FaceDetector {
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        element::in_place(self, &self.stats, |buffer, work| self.process(buffer, work))
+        let limit = self.settings().frames_in_flight as usize;
+        let pending = self.state().as_ref().map_or(0, |s| s.pending.len());
+        if limit <= 1 && pending == 0 {
+            return element::in_place(self, &self.stats, |buffer, work| {
+                self.task()?.run(buffer, work)
+            });
+        }
+        if let Some(buffer) = self.take_queued_buffer() {
+            if buffer.flags().contains(gst::BufferFlags::DISCONT) {
+                // The base class marks the frame that goes next.
+                self.drain()?;
+            }
+            self.submit(buffer).map_err(|error| self.post(&error))?;
+        }
+        match self.oldest(limit.max(1)) {
+            Some(Ok(buffer)) => Ok(GenerateOutputSuccess::Buffer(buffer)),
+            Some(Err(error)) => Err(self.post(&error)),
+            None => Ok(GenerateOutputSuccess::NoOutput),
+        }
     }
 }
