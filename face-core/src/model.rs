@@ -254,8 +254,19 @@ impl Model {
 
     /// Reads the weights and their sha256 in hexadecimal, which must be the descriptor's.
     pub fn read_weights(&self) -> Result<(Vec<u8>, String), Error> {
-        let bytes = std::fs::read(&self.weights).map_err(|e| Error::reading(&self.weights, e))?;
-        let found: String = Sha256::digest(&bytes)
+        let bytes = self.read_unchecked()?;
+        let sha256 = self.check_weights(&bytes)?;
+        Ok((bytes, sha256))
+    }
+
+    /// Reads the weights, to be checked with [`check_weights`](Self::check_weights) before use.
+    pub fn read_unchecked(&self) -> Result<Vec<u8>, Error> {
+        std::fs::read(&self.weights).map_err(|e| Error::reading(&self.weights, e))
+    }
+
+    /// The sha256 of weights in hexadecimal, which must be the descriptor's.
+    pub fn check_weights(&self, bytes: &[u8]) -> Result<String, Error> {
+        let found: String = Sha256::digest(bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
@@ -268,7 +279,7 @@ impl Model {
                     source.sha256
                 ),
             )),
-            _ => Ok((bytes, found)),
+            _ => Ok(found),
         }
     }
 

@@ -317,9 +317,15 @@ impl SharedSession {
     fn load(model: &Model, options: &Options) -> Result<Self, Error> {
         let descriptor = &model.descriptor;
         let environment = environment()?;
-        let (bytes, sha256) = model.read_weights()?;
-        let adapted = onnx::adapt(&bytes, &descriptor.input.name, &descriptor.input.shape)
-            .map_err(|e| Error::invalid(&model.weights, e))?;
+        let bytes = model.read_unchecked()?;
+        // Checking takes as long as adapting.
+        let (checked, adapted) = std::thread::scope(|scope| {
+            let checked = scope.spawn(|| model.check_weights(&bytes));
+            let adapted = onnx::adapt(&bytes, &descriptor.input.name, &descriptor.input.shape);
+            (checked.join(), adapted)
+        });
+        let sha256 = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let adapted = adapted.map_err(|e| Error::invalid(&model.weights, e))?;
         drop(bytes);
         let failed = |e: &dyn std::fmt::Display| {
             Error::invalid(
