@@ -37,7 +37,7 @@ use crate::{Outcome, interrupt, record};
 /// text the id is the name, unless --names gives another; frames and pixels count from 1 there, and
 /// lines flagged with 0 do not count.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment, after_long_help = MEASURES)]
+#[command(verbatim_doc_comment, after_help = MEASURES)]
 pub struct Args {
     /// The result: JSON lines
     #[arg(value_hint = ValueHint::FilePath)]

@@ -275,3 +275,72 @@ fn encode(surface: &mut cairo::ImageSurface, width: u32, height: u32) -> Result<
     )?;
     Ok(png)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::evaluate::score::Tally;
+
+    fn score(boxes: &[u64], answers: &[(Option<usize>, Answer, u64)]) -> Score {
+        Score {
+            people: (0..boxes.len()).map(|i| format!("p{i}")).collect(),
+            tallies: boxes
+                .iter()
+                .map(|boxes| Tally {
+                    boxes: *boxes,
+                    ..Default::default()
+                })
+                .collect(),
+            answers: answers
+                .iter()
+                .map(|(l, a, n)| ((*l, *a), *n))
+                .collect::<BTreeMap<_, _>>(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn most_labelled_first_and_nothing_empty() {
+        let matrix = Matrix::new(&score(
+            &[2, 9, 0],
+            &[
+                (Some(0), Answer::Name(0), 2),
+                (Some(1), Answer::Name(1), 5),
+                (Some(1), Answer::Name(2), 3),
+                (Some(1), Answer::NoFace, 1),
+                (None, Answer::Name(0), 4),
+            ],
+        ));
+        assert_eq!(matrix.rows, ["p1", "p0", "(nobody)"]);
+        assert_eq!(matrix.columns, ["p1", "p0", "p2", "(not found)"]);
+        assert_eq!(
+            matrix.counts,
+            [[5, 0, 3, 1], [0, 2, 0, 0], [0, 4, 0, 0]].map(|r| r.to_vec())
+        );
+        assert_eq!(matrix.same, 2);
+    }
+
+    #[test]
+    fn many_people_are_put_together() {
+        let boxes: Vec<u64> = (1..=100).rev().collect();
+        let answers: Vec<_> = (0..100)
+            .map(|i| (Some(i), Answer::Name(i), boxes[i]))
+            .collect();
+        let matrix = Matrix::new(&score(&boxes, &answers));
+        assert_eq!(matrix.rows.len(), MOST + 1);
+        assert_eq!(matrix.rows[MOST], "60 others");
+        assert_eq!(matrix.counts[MOST][MOST], (1..=60).sum::<u64>());
+        assert_eq!(matrix.same, MOST);
+        assert!(draw(&matrix).is_ok());
+    }
+
+    #[test]
+    fn any_name_can_be_drawn() {
+        let mut odd = score(&[1, 1], &[(Some(0), Answer::Name(1), u64::MAX)]);
+        odd.people = vec!["<b>\0\n\u{202E}李雷".repeat(1000), String::new()];
+        assert!(draw(&Matrix::new(&odd)).is_ok());
+        assert!(draw(&Matrix::new(&score(&[], &[]))).is_ok());
+    }
+}

@@ -341,3 +341,214 @@ fn number<T: std::str::FromStr>(what: &str, text: &str) -> Result<T> {
         .ok()
         .with_context(|| format!("{what} is {shown:?}, which is no such number"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::truth::Labelled;
+
+    const META: &str = "<meta><task><start_frame>4</start_frame><stop_frame>40</stop_frame>\
+        <frame_filter>step=2</frame_filter><original_size><width>640</width><height>360</height>\
+        </original_size></task></meta>";
+
+    fn a_box(frame: u64, outside: u8, x: f64, inner: &str) -> String {
+        format!(
+            "<box frame=\"{frame}\" outside=\"{outside}\" occluded=\"1\" keyframe=\"1\" xtl=\"{x}\" \
+             ytl=\"20.0\" xbr=\"{}\" ybr=\"60\">{inner}</box>\n",
+            x + 10.0
+        )
+    }
+
+    fn document(tracks: &str) -> String {
+        format!("<?xml version=\"1.0\"?>\n<annotations>{META}\n{tracks}</annotations>\n")
+    }
+
+    fn read_text(text: &str) -> Result<Truth> {
+        read(text.as_bytes(), &HashMap::new())
+    }
+
+    fn at(truth: &Truth, frame: u64) -> Vec<Labelled> {
+        let mut labels = Vec::new();
+        truth.sweep().at(frame, &mut labels);
+        labels
+    }
+
+    #[test]
+    fn boxes_are_interpolated_up_to_where_they_go_outside() {
+        let text = document(&format!(
+            "<track id=\"0\" label=\"ann &amp; bob\">{}{}{}{}</track>",
+            a_box(10, 0, 0.0, ""),
+            a_box(20, 0, 50.0, ""),
+            a_box(24, 1, 50.0, ""),
+            a_box(30, 0, 7.0, ""),
+        ));
+        let truth = read_text(&text).expect("valid");
+        assert_eq!(truth.people, ["ann & bob"]);
+        assert_eq!((truth.first, truth.last, truth.step), (4, Some(40), 2));
+        assert_eq!(truth.size, Some((640.0, 360.0)));
+        assert!(truth.covers(4) && !truth.covers(5) && !truth.covers(42));
+        let x = |frame| at(&truth, frame).first().map(|l| l.rect.x);
+        let found = [9, 10, 13, 20, 23, 24, 29, 30, 31].map(x);
+        assert_eq!(
+            found,
+            [
+                None,
+                Some(0.0),
+                Some(15.0),
+                Some(50.0),
+                Some(50.0),
+                None,
+                None,
+                Some(7.0),
+                None
+            ]
+        );
+        assert_eq!(at(&truth, 12)[0].rect, Rect::new(10.0, 20.0, 10.0, 40.0));
+    }
+
+    #[test]
+    fn attributes_tell_name_age_and_gender() {
+        let about = |name: &str, age: &str, gender: &str| {
+            format!(
+                "<attribute name=\"Name\">{name}</attribute><attribute name=\"age\">{age}\
+                 </attribute><attribute name=\"gender\"><![CDATA[{gender}]]></attribute>"
+            )
+        };
+        let text = document(&format!(
+            "<track label=\"face\">{}{}</track><track label=\"bob\">{}\
+             <attribute name=\"age\">50</attribute></track>\
+             <track label=\"x\"><polygon frame=\"4\" points=\"1,2;3,4\"/></track>",
+            a_box(10, 0, 0.0, &about("&#65;nn", "31", "Female")),
+            a_box(11, 0, 0.0, &about("Ann", "unknown", "__undefined__")),
+            a_box(10, 0, 100.0, ""),
+        ));
+        let truth = read_text(&text).expect("valid");
+        assert_eq!(truth.people, ["Ann", "bob", "x"]);
+        assert_eq!(truth.other_shapes, 1);
+        let labels = at(&truth, 10);
+        assert_eq!(
+            (labels[0].age, labels[0].gender),
+            (Some(31.0), Some(Gender::Female))
+        );
+        assert_eq!((labels[1].age, labels[1].gender), (Some(50.0), None));
+        assert_eq!(
+            (at(&truth, 11)[0].age, at(&truth, 11)[0].gender),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn broken_files_are_refused_with_the_line() {
+        let track = |inner: &str| document(&format!("<track label=\"a\">\n{inner}</track>\n"));
+        let good = a_box(10, 0, 0.0, "");
+        for (text, what) in [
+            (
+                "<html></html>".to_owned(),
+                "line 1: <html> begins no CVAT file",
+            ),
+            (track(&good)[..300].to_owned(), "line 4: "),
+            (document(""), "no box is labelled"),
+            (document("<image id=\"0\"></image>"), "CVAT for video 1.1"),
+            (document("<track></track>"), "line 3: <track> has no label"),
+            (
+                document("<track label=\"\"></track>"),
+                "neither label nor name",
+            ),
+            (
+                track(&good.replace("xtl=\"0\"", "")),
+                "line 4: <box> has no xtl",
+            ),
+            (
+                track(&good.replace("\"20.0\"", "\"x\"")),
+                "line 4: ytl is \"x\"",
+            ),
+            (
+                track(&good.replace("\"20.0\"", "\"NaN\"")),
+                "line 4: ytl is NaN",
+            ),
+            (
+                track(&good.replace("\"20.0\"", "\"80\"")),
+                "line 4: the box from (0, 80) to (10, 60)",
+            ),
+            (
+                track(&good.replace("outside=\"0\"", "outside=\"2\"")),
+                "outside is \"2\"",
+            ),
+            (track(&good.replace("\"10\"", "\"-1\"")), "frame is \"-1\""),
+            (
+                track(&good.replace("frame=\"10\"", "frame=\"99999999999\"")),
+                "beyond the last",
+            ),
+            (
+                track(&format!("{good}{good}")),
+                "line 5: a box on frame 10 follows one on frame 10",
+            ),
+            (track(&good).replace("</track>", "</trick>"), "line 5: "),
+            (
+                document("<track label=\"a\"><track label=\"b\">"),
+                "inside of a <track>",
+            ),
+            (track(&good).replace(">40<", ">2<"), ""),
+            (
+                track(&good).replace(">4<", ">four<"),
+                "start_frame is \"four\"",
+            ),
+            (track(&good).replace(">640<", ">0<"), "original_size"),
+            (
+                format!("<annotations>{}", "<a>".repeat(100_000)),
+                "more than 64 elements",
+            ),
+            (
+                format!("<annotations a=\"{}\"/>", "x".repeat(3 << 20)),
+                "1 MiB",
+            ),
+            (format!("<!--{}", "x".repeat(3 << 20)), "1 MiB"),
+        ] {
+            let shown: String = text.chars().take(300).collect();
+            match read_text(&text) {
+                // A label beyond the stop frame moves it.
+                Ok(truth) => assert!(what.is_empty() && truth.last == Some(10), "{shown}"),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    assert!(!what.is_empty() && error.contains(what), "{shown}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entities_are_not_expanded() {
+        let bomb = "<!DOCTYPE a [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">\
+                    <!ENTITY f SYSTEM \"file:///etc/passwd\">]>\n";
+        for used in ["<attribute name=\"name\">&b;</attribute>", "&f;"] {
+            let text = format!(
+                "{bomb}<annotations>\n<track label=\"a\">{}</track></annotations>",
+                a_box(1, 0, 0.0, used)
+            );
+            let error = format!("{:#}", read_text(&text).expect_err("an unknown entity"));
+            assert!(error.contains("line 3: the entity &"), "{error}");
+        }
+        let text = format!("{bomb}<annotations><track label=\"&b;\"/></annotations>");
+        assert!(read_text(&text).is_err());
+    }
+
+    #[test]
+    fn any_cut_and_any_flipped_byte_is_survived() {
+        let text = document(&format!(
+            "<track label=\"a\">{}</track>",
+            a_box(10, 0, 0.0, "")
+        ));
+        for end in 0..text.len() - 1 {
+            // Only the last line break may be missing.
+            assert!(
+                read(&text.as_bytes()[..end], &HashMap::new()).is_err(),
+                "{end}"
+            );
+        }
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 0x95;
+            let _ = read(bytes.as_slice(), &HashMap::new());
+        }
+    }
+}
