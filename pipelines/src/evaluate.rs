@@ -193,7 +193,7 @@ fn read_truth(args: &Args, names: &HashMap<String, String>) -> Result<Truth> {
 
 fn score(args: &Args, truth: &Truth) -> Result<Score> {
     let mut scorer = Scorer::new(truth, args.iou, !args.no_predicted);
-    let mut progress = Delayed::new(Some(truth.end() + 1));
+    let mut progress = Delayed::new(Some(truth.end + 1));
     let mut aspect_differs = false;
     for (i, line) in record::lines(&args.result)?.enumerate() {
         let record::Line::Frame(frame) = line? else {

@@ -204,7 +204,8 @@ fn draw_cell(
     if count == 0 {
         return Ok(());
     }
-    if strength > 0.62 {
+    // Whichever of black and white is legible.
+    if 0.299 * r + 0.587 * g + 0.114 * b < 0.58 {
         cr.set_source_rgb(1.0, 1.0, 1.0);
     } else {
         cr.set_source_rgb(0.1, 0.1, 0.12);

@@ -190,7 +190,7 @@ impl<'a> Scorer<'a> {
 
     /// Counts what is left, and gives the result.
     pub fn finish(mut self) -> Result<Score> {
-        self.skip_to(self.truth.end() + 1);
+        self.skip_to(self.truth.end + 1);
         for (label, track, frames) in identity::match_tracks(&self.overlaps)? {
             let person = self.truth.tracks[label as usize];
             let tally = &mut self.score.tallies[person];
@@ -203,7 +203,7 @@ impl<'a> Scorer<'a> {
     /// Counts the labels on frames before `frame` that are not in the result as missed.
     fn skip_to(&mut self, frame: u64) {
         let mut labels = std::mem::take(&mut self.labels);
-        for missing in self.next..frame.min(self.truth.end() + 1) {
+        for missing in self.next..frame.min(self.truth.end + 1) {
             if self.truth.covers(missing) {
                 self.sweep.at(missing, &mut labels);
                 self.score.frames_missing += u64::from(!labels.is_empty());

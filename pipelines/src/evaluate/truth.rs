@@ -63,6 +63,8 @@ pub struct Truth {
     pub tracks: Vec<usize>,
     /// In order of their first frame, and on one frame in order of their tracks.
     segments: Vec<Segment>,
+    /// The last frame with a label; never beyond [`LAST_FRAME`].
+    pub end: u64,
     /// The frames that were labelled: these, and only every `step`-th of them.
     pub first: u64,
     /// `None` where nobody said where labelling ended.
@@ -89,11 +91,6 @@ impl Truth {
         } else {
             mot::read(input, names)
         }
-    }
-
-    /// The last frame with a label; never beyond [`LAST_FRAME`].
-    pub fn end(&self) -> u64 {
-        self.segments.iter().map(|s| s.last).max().unwrap_or(0)
     }
 
     /// Whether what is on a frame was labelled, so that a result can be right or wrong there.
@@ -158,6 +155,7 @@ impl<'a> Builder<'a> {
             self.boxes <= MOST_BOXES,
             "more than {MOST_BOXES} boxes are labelled"
         );
+        self.truth.end = self.truth.end.max(segment.last);
         self.truth.segments.push(segment);
         Ok(())
     }
@@ -170,7 +168,7 @@ impl<'a> Builder<'a> {
         truth.segments.sort_by_key(|s| (s.first, s.track));
         // A label outside of the range that was announced was made all the same.
         truth.first = truth.first.min(truth.segments[0].first);
-        truth.last = truth.last.map(|last| last.max(truth.end()));
+        truth.last = truth.last.map(|last| last.max(truth.end));
         Ok(self.truth)
     }
 }
@@ -277,7 +275,7 @@ mod tests {
         assert!(labels.is_empty());
         sweep.at(7, &mut labels);
         assert_eq!(labels.len(), 1);
-        assert_eq!((truth.end(), truth.covers(100)), (7, true));
+        assert_eq!((truth.end, truth.covers(100)), (7, true));
     }
 
     #[test]
