@@ -90,7 +90,8 @@ Measures, of each person and of all:
   age error       mean absolute error of the ages of matched faces, in years
   gender          share of the matched faces with the right gender
 Precision, F1 and MOTA are of all people only: a face where nobody is labelled is nobody's.
-IDF1, MOTA and switches need a result with tracks, and all name measures one with names.";
+IDF1, MOTA and switches need a result with tracks, and all name measures one with names. A labelled
+track is a <track> of CVAT, or an id of MOTChallenge text; a person may have several.";
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse::<f64>().ok();
