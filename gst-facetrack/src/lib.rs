@@ -1,6 +1,6 @@
 //! The element `facetracker` and its association algorithms.
 
-mod assignment;
+pub mod assignment;
 mod bytetrack;
 mod facetracker;
 mod iou;

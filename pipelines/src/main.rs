@@ -1,12 +1,19 @@
 //! `facepipe`: the face pipeline as a program. The elements are linked in, so it needs no
 //! `GST_PLUGIN_PATH`.
 
+mod analyze;
 mod annotate;
 mod bench;
+mod cluster;
 mod enroll;
+mod evaluate;
+mod gallery;
 mod graph;
 mod interrupt;
 mod output;
+mod record;
+mod report;
+mod run;
 mod stages;
 mod ui;
 
@@ -39,7 +46,13 @@ Exit codes:
 #[derive(Subcommand)]
 enum Command {
     Enroll(enroll::Args),
+    Gallery(gallery::Args),
     Annotate(annotate::Args),
+    Analyze(analyze::Args),
+    Cluster(cluster::Args),
+    Report(report::Args),
+    Evaluate(evaluate::Args),
+    Run(run::Args),
     Bench(bench::Args),
 }
 
@@ -65,7 +78,7 @@ impl Outcome {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command) {
+    match execute(cli.command) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
             eprintln!("facepipe: error: {error:#}");
@@ -74,13 +87,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Outcome> {
+fn execute(command: Command) -> Result<Outcome> {
     gst::init().context("GStreamer does not start")?;
     register_elements().context("the face elements cannot be registered")?;
     interrupt::install()?;
     match command {
         Command::Enroll(args) => enroll::run(&args),
+        Command::Gallery(args) => gallery::run(&args),
         Command::Annotate(args) => annotate::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

@@ -1,95 +1,20 @@
 //! The program as its users run it, on real photos and videos.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use serde_json::Value;
-use tempfile::TempDir;
+
+use common::{assert_code, enroll, facepipe, media, names, people, run, stderr, stdout};
 
 /// Frames of `single_face.mp4`.
 const FRAMES: usize = 72;
-
-fn media(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../media")
-        .join(name);
-    assert!(
-        path.is_file(),
-        "{} is missing; run `make setup`",
-        path.display()
-    );
-    path
-}
-
-fn facepipe() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_facepipe"));
-    // The elements are linked in.
-    command.env_remove("GST_PLUGIN_PATH").stdin(Stdio::null());
-    command
-}
-
-fn run(command: &mut Command) -> Output {
-    command.output().expect("facepipe starts")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) {
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{}\n{}",
-        stdout(output),
-        stderr(output)
-    );
-}
-
-/// The names in a folder, also hidden ones.
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .expect("readable")
-        .map(|e| {
-            e.expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    names.sort();
-    names
-}
-
-/// A folder with `people`: person and photo each.
-fn people(photos: &[(&str, &str)]) -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    for (person, photo) in photos {
-        let to = folder.path().join("people").join(person);
-        fs::create_dir_all(&to).expect("writable");
-        fs::copy(media(photo), to.join(photo)).expect("writable");
-    }
-    folder
-}
-
-fn enroll(folder: &Path) -> Command {
-    let mut command = facepipe();
-    command
-        .arg("enroll")
-        .arg(folder.join("people"))
-        .arg("-o")
-        .arg(folder.join("g.safetensors"));
-    command
-}
 
 /// What decoding a file gives: frames, size, and seconds of sound if there is any.
 struct Decoded {
