@@ -52,7 +52,6 @@ STREAMS = {
 def frames(pipeline, media):
     """BGR frames of a pipeline."""
     line = pipeline.replace("{media}", str(media.resolve()))
-    # A y4m stream tells its size by itself, but holds no BGR: ask for the caps.
     caps = "video/x-raw,format=BGR"
     base = ["gst-launch-1.0", "-v"] + shlex.split(line)
     probe = base + shlex.split(f"! videoconvert ! {caps} ! identity eos-after=2 ! fakesink name=end")

@@ -43,14 +43,15 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
         && !format.has_palette()
         && !matches!(
             format.format(),
-            // GStreamer's table and its pack functions disagree on where the chroma of this one is.
-            VideoFormat::Vyuy | VideoFormat::Unknown | VideoFormat::Encoded
+            // GStreamer's table and its pack functions disagree on these: on the place of the chroma, on
+            // the order of the bytes.
+            VideoFormat::Vyuy | VideoFormat::V216 | VideoFormat::Unknown | VideoFormat::Encoded
         )
         && (1..=3).contains(&colours);
     if !plain {
         return None;
     }
-    (0..colours as usize)
+    let found: Vec<Component> = (0..colours as usize)
         .map(|i| {
             let (depth, shift) = (format.depth()[i], format.shift()[i]);
             let step = usize::try_from(format.pixel_stride()[i]).ok()?;
@@ -80,7 +81,13 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
                 subsampling: (format.w_sub()[i], format.h_sub()[i]),
             })
         })
-        .collect()
+        .collect::<Option<_>>()?;
+    // Several in one word: packed tighter than their depth says.
+    let apart = |(i, a): (usize, &Component)| {
+        let place = |c: &Component| (c.plane, c.offset);
+        found[..i].iter().all(|b| place(a) != place(b))
+    };
+    found.iter().enumerate().all(apart).then_some(found)
 }
 
 /// Pixels, across and down, that share a sample of some component.
