@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use gst_video::prelude::*;
-use gst_video::{VideoFormat, VideoFormatFlags, VideoFormatInfo, VideoFrameRef};
+use gst_video::{VideoFormat, VideoFormatInfo, VideoFrameRef};
 
 use super::effect::Block;
 use super::region::Region;
@@ -43,9 +43,8 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
         && !format.has_palette()
         && !matches!(
             format.format(),
-            // GStreamer's table and its pack functions disagree on these: on the place of the chroma, on
-            // the order of the bytes.
-            VideoFormat::Vyuy | VideoFormat::V216 | VideoFormat::Unknown | VideoFormat::Encoded
+            // GStreamer's table and its pack functions disagree on where the chroma of this one is.
+            VideoFormat::Vyuy | VideoFormat::Unknown | VideoFormat::Encoded
         )
         && (1..=3).contains(&colours);
     if !plain {
@@ -56,11 +55,17 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
             let (depth, shift) = (format.depth()[i], format.shift()[i]);
             let step = usize::try_from(format.pixel_stride()[i]).ok()?;
             let native = matches!(format.format(), VideoFormat::Argb64 | VideoFormat::Ayuv64);
+            // The flag LE is missing with some.
             let little = if native {
                 cfg!(target_endian = "little")
             } else {
-                format.flags().contains(VideoFormatFlags::LE)
+                !format.name().ends_with("BE")
             };
+            let mut offset = format.poffset()[i] as usize;
+            if depth > 8 && offset % 2 == 1 {
+                // With some (P010) the table counts in words, not in bytes.
+                offset *= 2;
+            }
             let word = match (depth, shift) {
                 (8, 0) if step > 0 => Word::Byte,
                 (9..=16, _) if depth + shift <= 16 && step >= 2 && step % 2 == 0 => {
@@ -75,7 +80,7 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
             Some(Component {
                 index: i as u8,
                 plane: format.plane()[i],
-                offset: format.poffset()[i] as usize,
+                offset,
                 step,
                 word,
                 subsampling: (format.w_sub()[i], format.h_sub()[i]),
