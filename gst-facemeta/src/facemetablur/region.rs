@@ -55,7 +55,7 @@ impl Region {
             return None;
         }
         let (center, side) = (rect.center(), rect.w.max(rect.h));
-        let ellipse = (shape == Shape::Ellipse).then(|| Ellipse {
+        let ellipse = (shape == Shape::Ellipse).then_some(Ellipse {
             x: center.x,
             y: center.y,
             // Of all ellipses through the corners, the smallest.

@@ -111,12 +111,11 @@ impl<T> Timeline<T> {
         });
         for frame in &mut self.waiting {
             match before {
-                Some((then, rect)) if then < time => {
-                    if frame.time > then {
-                        let share = (frame.time - then) as f64 / (time - then) as f64;
-                        frame.boxes.push(between(&rect, &face.rect, share));
-                    }
+                Some((then, rect)) if then < time && then < frame.time => {
+                    let share = (frame.time - then) as f64 / (time - then) as f64;
+                    frame.boxes.push(between(&rect, &face.rect, share));
                 }
+                Some((then, _)) if then < time => {}
                 _ if time.saturating_sub(frame.time) <= params.look_back => {
                     frame.boxes.push(face.rect);
                 }
