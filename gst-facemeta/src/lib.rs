@@ -1,7 +1,9 @@
-//! The elements that consume face metadata: `facemetajson` prints it, `facemetaoverlay` draws it.
+//! The elements that consume face metadata: `facemetajson` prints it, `facemetaoverlay` draws it,
+//! `facemetablur` hides the faces.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod facemetablur;
 mod facemetajson;
 mod facemetaoverlay;
 
@@ -12,7 +14,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     facemetajson::register(plugin)?;
-    facemetaoverlay::register(plugin)
+    facemetaoverlay::register(plugin)?;
+    facemetablur::register(plugin)
 }
 
 gst::plugin_define!(

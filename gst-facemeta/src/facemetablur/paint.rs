@@ -1,0 +1,111 @@
+//! What covers a face: a colour or a picture, as samples of the frame's own format and colour space.
+
+use std::path::Path;
+
+use face_core::Error;
+use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
+
+use super::effect::Block;
+use super::planes::Component;
+
+/// The longest side that a picture is kept at.
+const LONGEST: u32 = 512;
+/// The side of a colour: whole chroma samples of every format.
+const PATCH: u32 = 16;
+
+/// An RGB picture with alpha, rows of `4 · width` bytes.
+#[derive(Clone)]
+pub struct Image {
+    width: u32,
+    height: u32,
+    data: Vec<u8>,
+}
+
+impl Image {
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = std::fs::File::open(path).map_err(|e| Error::reading(path, e))?;
+        let decoded = image::ImageReader::new(std::io::BufReader::new(file))
+            .with_guessed_format()
+            .map_err(|e| Error::reading(path, e))?
+            .decode()
+            .map_err(|e| Error::invalid(path, format!("not a picture that can be read: {e}")))?;
+        let decoded = if decoded.width().max(decoded.height()) > LONGEST {
+            decoded.thumbnail(LONGEST, LONGEST)
+        } else {
+            decoded
+        };
+        let mut rgba = decoded.to_rgba8();
+        // What does not show takes on the mean of what does, so that no edge gets a fringe.
+        let mut sums = [0_u64; 4];
+        for pixel in rgba.pixels() {
+            for (sum, value) in sums.iter_mut().zip(pixel.0) {
+                *sum += u64::from(value) * u64::from(pixel.0[3]);
+            }
+        }
+        let weight = (sums[3] / 255).max(1);
+        let mean = [0, 1, 2].map(|i| (sums[i] / weight).min(255) as u8);
+        for pixel in rgba.pixels_mut().filter(|pixel| pixel.0[3] == 0) {
+            pixel.0 = [mean[0], mean[1], mean[2], 0];
+        }
+        Ok(Self {
+            width: rgba.width(),
+            height: rgba.height(),
+            data: rgba.into_raw(),
+        })
+    }
+
+    /// A colour, `0xAARRGGBB`.
+    pub fn plain(color: u32) -> Self {
+        let [alpha, red, green, blue] = color.to_be_bytes();
+        Self {
+            width: PATCH,
+            height: PATCH,
+            data: [red, green, blue, alpha].repeat((PATCH * PATCH) as usize),
+        }
+    }
+}
+
+/// An image in a frame's format: a block a component, and alpha.
+pub struct Paint {
+    pub components: Vec<Block>,
+    /// `None` where all of it is opaque.
+    pub alpha: Option<Block>,
+}
+
+impl Paint {
+    /// `info` is that of the frames, `components` those of its format.
+    pub fn new(
+        image: &Image,
+        info: &VideoInfo,
+        components: &[Component],
+    ) -> Result<Self, glib::BoolError> {
+        let (width, height) = (image.width, image.height);
+        let from = VideoInfo::builder(VideoFormat::Rgba, width, height).build()?;
+        let to = VideoInfo::builder(info.format(), width, height)
+            .colorimetry(&info.colorimetry())
+            .build()?;
+        let source = gst::Buffer::from_slice(image.data.clone());
+        let source = VideoFrameRef::from_buffer_ref_readable(&source, &from)?;
+        let mut converted = gst::Buffer::with_size(to.size())?;
+        let mut target = VideoFrameRef::from_buffer_ref_writable(converted.make_mut(), &to)?;
+        VideoConverter::new(&from, &to, None)?.frame_ref(&source, &mut target);
+        drop(target);
+        let converted = VideoFrameRef::from_buffer_ref_readable(&converted, &to)?;
+        let alpha: Vec<u16> = image
+            .data
+            .chunks_exact(4)
+            .map(|p| u16::from(p[3]))
+            .collect();
+        Ok(Self {
+            components: components
+                .iter()
+                .map(|component| component.read(&converted))
+                .collect::<Result<_, _>>()?,
+            alpha: alpha.iter().any(|a| *a < 255).then_some(Block {
+                width: width as usize,
+                height: height as usize,
+                samples: alpha,
+            }),
+        })
+    }
+}

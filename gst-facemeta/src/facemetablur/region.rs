@@ -1,0 +1,152 @@
+//! The pixels that hide a face.
+
+use std::ops::Range;
+
+use face_core::geometry::Rect;
+
+use super::Shape;
+
+/// The part of a frame that hides one face.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Region {
+    /// Pixels of the frame, within it, never empty.
+    pub columns: Range<usize>,
+    pub rows: Range<usize>,
+    /// The larger side of the face's box with its margin, in pixels.
+    pub side: f64,
+    ellipse: Option<Ellipse>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ellipse {
+    x: f64,
+    y: f64,
+    rx: f64,
+    ry: f64,
+}
+
+/// Whole pixels from `start` to `end`, outwards to multiples of `align`, within `0..limit`.
+fn whole(start: f64, end: f64, align: usize, limit: usize) -> Range<usize> {
+    // Casts saturate.
+    let start = start.floor().max(0.0) as usize / align * align;
+    let end = (end.ceil().max(0.0) as usize).min(limit);
+    start..end.next_multiple_of(align).min(limit)
+}
+
+impl Region {
+    /// The face's box, larger on each side by `margin` times its width or height, outwards to
+    /// multiples of `align` pixels: no chroma sample is shared with the outside. `None` where
+    /// nothing of it is inside of the frame.
+    pub fn new(
+        face: &Rect,
+        margin: f64,
+        shape: Shape,
+        align: (usize, usize),
+        (width, height): (usize, usize),
+    ) -> Option<Self> {
+        let (dx, dy) = (margin * face.w, margin * face.h);
+        let rect = Rect::new(
+            face.x - dx,
+            face.y - dy,
+            face.w + 2.0 * dx,
+            face.h + 2.0 * dy,
+        );
+        if rect.area() <= 0.0 {
+            return None;
+        }
+        let (center, side) = (rect.center(), rect.w.max(rect.h));
+        let ellipse = (shape == Shape::Ellipse).then_some(Ellipse {
+            x: center.x,
+            y: center.y,
+            // Of all ellipses through the corners, the smallest.
+            rx: rect.w * std::f64::consts::FRAC_1_SQRT_2,
+            ry: rect.h * std::f64::consts::FRAC_1_SQRT_2,
+        });
+        let (rx, ry) = ellipse.map_or((rect.w / 2.0, rect.h / 2.0), |e| (e.rx, e.ry));
+        let columns = whole(center.x - rx, center.x + rx, align.0, width);
+        let rows = whole(center.y - ry, center.y + ry, align.1, height);
+        (!columns.is_empty() && !rows.is_empty()).then_some(Self {
+            columns,
+            rows,
+            side,
+            ellipse,
+        })
+    }
+
+    /// The columns to hide in the rows `rows`, all of which are within the region.
+    pub fn span(&self, rows: Range<usize>) -> Range<usize> {
+        let Some(e) = self.ellipse else {
+            return self.columns.clone();
+        };
+        // Where the ellipse is widest in these rows.
+        let y = e.y.clamp(rows.start as f64, rows.end as f64) - e.y;
+        let dx = e.rx * (1.0 - (y / e.ry).powi(2)).max(0.0).sqrt();
+        let start = ((e.x - dx).floor().max(0.0) as usize).max(self.columns.start);
+        let end = ((e.x + dx).ceil().max(0.0) as usize).min(self.columns.end);
+        start.min(end)..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: (usize, usize) = (101, 75);
+
+    fn region(rect: Rect, shape: Shape) -> Option<Region> {
+        Region::new(&rect, 0.0, shape, (2, 2), SIZE)
+    }
+
+    #[test]
+    fn outwards_and_inside() {
+        let found = region(Rect::new(10.9, 11.0, 20.2, 20.0), Shape::Rectangle).expect("inside");
+        assert_eq!((found.columns, found.rows), (10..32, 10..32));
+        let odd = region(Rect::new(90.0, 70.0, 50.0, 50.0), Shape::Rectangle).expect("inside");
+        assert_eq!((odd.columns, odd.rows), (90..101, 70..75));
+        let rect = Rect::new(20.0, 30.0, 10.0, 20.0);
+        let wide = Region::new(&rect, 0.5, Shape::Rectangle, (1, 1), SIZE).expect("inside");
+        assert_eq!((wide.columns, wide.rows), (15..35, 20..60));
+    }
+
+    #[test]
+    fn what_cannot_be_hidden_is_left_out() {
+        for (x, y, w, h) in [
+            (200.0, 10.0, 5.0, 5.0),
+            (-50.0, 10.0, 20.0, 5.0),
+            (5.0, 5.0, 0.0, 9.0),
+            (5.0, 5.0, -3.0, 9.0),
+            (f64::NAN, 5.0, 3.0, 9.0),
+            (5.0, 5.0, f64::INFINITY, 9.0),
+        ] {
+            for shape in [Shape::Rectangle, Shape::Ellipse] {
+                assert_eq!(
+                    region(Rect::new(x, y, w, h), shape),
+                    None,
+                    "{x} {y} {w} {h}"
+                );
+            }
+        }
+        let huge = Rect::new(-1e30, -1e30, 3e30, 3e30);
+        for shape in [Shape::Rectangle, Shape::Ellipse] {
+            let found = region(huge, shape).expect("all of the frame");
+            assert_eq!((found.columns.clone(), found.rows.clone()), (0..101, 0..75));
+            assert!((0..75).all(|y| found.span(y..y + 1) == (0..101)));
+        }
+    }
+
+    #[test]
+    fn the_ellipse_covers_the_box() {
+        let rect = Rect::new(30.3, 20.7, 31.0, 29.0);
+        let ellipse = region(rect, Shape::Ellipse).expect("inside");
+        let mut area = 0;
+        for y in ellipse.rows.clone() {
+            let span = ellipse.span(y..y + 1);
+            area += span.len();
+            if y as f64 >= rect.y && y as f64 + 1.0 <= rect.bottom() {
+                assert!(span.start as f64 <= rect.x && span.end as f64 >= rect.right());
+            }
+        }
+        let share = area as f64 / rect.area();
+        assert!((1.5..1.75).contains(&share), "{share}: pi / 2 and the edge");
+    }
+}
