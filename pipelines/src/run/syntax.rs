@@ -37,8 +37,10 @@ pub fn value(property: &str, text: &str) -> Result<String> {
     if property == "uri" {
         return escape(&stages::uri(Path::new(text))?);
     }
-    // These would be read as no text, and as text without the quotes.
-    if text == "NULL" || (text.starts_with('"') && text.ends_with('"')) {
+    // These would be read as no text, as text without the quotes, and as if the space behind belonged
+    // to it.
+    let quoted = text.starts_with('"') && text.ends_with('"');
+    if text == "NULL" || quoted || text.ends_with('\\') {
         return escape(&text.to_value().serialize()?);
     }
     escape(text)
