@@ -14,9 +14,9 @@ packages=(
     # to run
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-base-apps
     gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-    gstreamer1.0-libav fonts-dejavu-core
-    # to fetch weights, and for the Python interface of the metadata
-    python3 python3-pip python3-gi gir1.2-gst-plugins-base-1.0
+    gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x fonts-dejavu-core
+    # to fetch weights, and for programs in Python that read the metadata
+    python3 python3-pip python3-gst-1.0
 )
 # What the packages above provide, for systems with another package manager.
 modules=(

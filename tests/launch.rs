@@ -1,52 +1,14 @@
 //! The launch line that a new user copies, run by `gst-launch-1.0` with the built plugins.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use face_tests::{media, root, run_file};
-use gstfacerecog::gallery::{Gallery, ModelId, Row};
+use face_tests::{enroll, media, plugins, root};
 use serde_json::Value;
 
 const LINE: &str = "gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \
     facerecognizer gallery=friends.safetensors ! faceagegender ! facemetajson ! filesink \
     location=faces.jsonl";
-
-/// The folder of the built plugins: the one above the test's own.
-fn plugins() -> PathBuf {
-    let program = std::env::current_exe().expect("a running test");
-    let folder = program
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/PROFILE/deps");
-    assert!(
-        folder.join("libgstfacedetect.so").is_file(),
-        "no plugins in {}: build the workspace first (`make test` does)",
-        folder.display()
-    );
-    folder.to_owned()
-}
-
-/// A gallery with one frame of the clip.
-fn enroll(path: &Path) {
-    let elements = "facedetector ! facerecognizer attach-embedding=true interval=0";
-    let frames = run_file("single_face.mp4", elements).expect("the clip plays");
-    let embedding = frames[30].faces[0]
-        .embedding
-        .clone()
-        .expect("attach-embedding is set");
-    let model = face_core::model::Model::find("sface").expect("set up");
-    let id = ModelId {
-        name: "sface".into(),
-        sha256: model.read_weights().expect("set up").1,
-    };
-    let mut gallery = Gallery::new(id, embedding.values.len());
-    let row = Row {
-        person: "selfie".into(),
-        source: "frame 30".into(),
-    };
-    assert!(gallery.push(row, &embedding.values));
-    gallery.write(path).expect("writable");
-}
 
 /// Runs a shell line in `folder` with the built plugins, and gives what it printed.
 fn run(line: &str, folder: &Path) -> String {

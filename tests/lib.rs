@@ -6,7 +6,9 @@ use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow, bail};
 use face_core::meta::{self, Face};
+use face_core::model::Model;
 use gst::prelude::*;
+use gstfacerecog::gallery::{Gallery, ModelId, Row};
 
 pub mod feed;
 pub mod process;
@@ -44,6 +46,21 @@ pub fn media(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// The folder of the built plugins: the one above the test's own.
+pub fn plugins() -> PathBuf {
+    let program = std::env::current_exe().expect("a running test");
+    let folder = program
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/PROFILE/deps");
+    assert!(
+        folder.join("libgstfacedetect.so").is_file(),
+        "no plugins in {}: build the workspace first (`make test` does)",
+        folder.display()
+    );
+    folder.to_owned()
 }
 
 /// One frame that came out of a pipeline.
@@ -176,6 +193,28 @@ pub fn run_file(name: &str, elements: &str) -> Result<Vec<Frame>> {
     ))?;
     pipeline.play()?;
     pipeline.collect()
+}
+
+/// Writes a gallery with one frame of `single_face.mp4`, whose person it calls `selfie`.
+pub fn enroll(path: &Path) {
+    let elements = "facedetector ! facerecognizer attach-embedding=true interval=0";
+    let frames = run_file("single_face.mp4", elements).expect("the clip plays");
+    let embedding = frames[30].faces[0]
+        .embedding
+        .clone()
+        .expect("attach-embedding is set");
+    let model = Model::find("sface").expect("set up");
+    let id = ModelId {
+        name: "sface".into(),
+        sha256: model.read_weights().expect("set up").1,
+    };
+    let mut gallery = Gallery::new(id, embedding.values.len());
+    let row = Row {
+        person: "selfie".into(),
+        source: "frame 30".into(),
+    };
+    assert!(gallery.push(row, &embedding.values));
+    gallery.write(path).expect("writable");
 }
 
 /// A packed RGB picture.

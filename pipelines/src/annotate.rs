@@ -17,7 +17,7 @@ use self::streams::{Streams, hold_streams};
 use crate::graph::{make, pad, set};
 use crate::output::{self, Output};
 use crate::stages::{self, Counter};
-use crate::ui::{self, Progress};
+use crate::ui::Progress;
 use crate::{Outcome, graph, interrupt};
 
 /// Mark and name the faces in a video.
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
     let mut run = Run::build(args, &uri, video.as_ref(), json.as_ref())?;
     let outcome = run.finish()?;
-    let summary = run.summary();
+    let summary = run.counter.summary(run.elapsed);
     // Shuts the pipeline down, which closes the files.
     drop(run);
     let Some(summary) = summary else {
@@ -200,7 +200,8 @@ impl<'a> Run<'a> {
             if self.streams().ready() {
                 self.connect()?;
             }
-            self.show(&mut progress);
+            self.counter
+                .show(&self.pipeline, &mut progress, self.started);
         }
         self.elapsed = self.started.elapsed();
         // A live source has no other end.
@@ -284,35 +285,6 @@ impl<'a> Run<'a> {
         for entry in &self.entries {
             entry.send_event(gst::event::Eos::new());
         }
-    }
-
-    fn show(&self, progress: &mut Progress) {
-        let frames = self.counter.frames();
-        if frames == 0 {
-            return;
-        }
-        if progress.total().is_none() {
-            let duration = self.pipeline.query_duration::<gst::ClockTime>();
-            progress.set_total(duration.map(|d| d.mseconds()));
-        }
-        let duration = progress.total().map(Duration::from_millis);
-        let position = self.counter.position();
-        let message = ui::video_progress(position, duration, frames, self.started.elapsed());
-        progress.update(position.as_millis() as u64, &message);
-    }
-
-    /// One line about the work done; `None` if there was none.
-    fn summary(&self) -> Option<String> {
-        let frames = self.counter.frames();
-        (frames > 0).then(|| {
-            format!(
-                "{} in {:.1} s, {:.1} fps, {:.2} × realtime",
-                ui::count(frames, "frame"),
-                self.elapsed.as_secs_f64(),
-                ui::rate(frames as f64, self.elapsed),
-                ui::rate(self.counter.span().as_secs_f64(), self.elapsed)
-            )
-        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use gst::prelude::*;
 
 /// The Debian package that an element is in.
@@ -10,10 +10,14 @@ fn package(element: &str) -> &'static str {
     match element {
         "x264enc" => "gstreamer1.0-plugins-ugly",
         "avenc_aac" => "gstreamer1.0-libav",
-        "openh264enc" | "h264parse" | "voaacenc" | "fdkaacenc" => "gstreamer1.0-plugins-bad",
-        "aacparse" | "deinterlace" | "matroskamux" | "mp4mux" | "videocrop" | "videoflip" => {
+        "openh264enc" | "h264parse" | "hlssink2" | "voaacenc" | "fdkaacenc" => {
+            "gstreamer1.0-plugins-bad"
+        }
+        "aacparse" | "autovideosink" | "deinterlace" | "jpegenc" | "matroskamux" | "mp4mux"
+        | "pngenc" | "rtspsrc" | "v4l2src" | "videocrop" | "videoflip" => {
             "gstreamer1.0-plugins-good"
         }
+        "rtspclientsink" => "gstreamer1.0-rtsp",
         "capsfilter" | "fdsink" | "filesink" | "queue" | "tee" => "libgstreamer1.0-0",
         _ => "gstreamer1.0-plugins-base",
     }
@@ -31,11 +35,16 @@ pub fn make_first(names: &[&str]) -> Result<gst::Element> {
             return Ok(element);
         }
     }
+    Err(missing(names))
+}
+
+/// Says that none of the elements `names` is installed.
+pub fn missing(names: &[&str]) -> anyhow::Error {
     let choices: Vec<_> = names
         .iter()
         .map(|name| format!("`{name}` (Debian package {})", package(name)))
         .collect();
-    bail!(
+    anyhow!(
         "the GStreamer element {} is missing; install it",
         choices.join(" or ")
     )
@@ -88,22 +97,31 @@ pub fn first_error(pipeline: &gst::Pipeline) -> Option<anyhow::Error> {
 
 /// An error message from the bus as the user should read it.
 pub fn explain(error: &gst::message::Error) -> anyhow::Error {
-    let summary = error.error().message().trim().to_owned();
-    let details = error
-        .debug()
-        .map(|debug| details(&debug))
-        .unwrap_or_default();
+    anyhow!(readable(error.src(), &error.error(), error.debug()))
+}
+
+/// A warning from the bus as the user should read it.
+pub fn warning(warning: &gst::message::Warning) -> String {
+    readable(warning.src(), &warning.error(), warning.debug())
+}
+
+fn readable(
+    src: Option<&gst::Object>,
+    error: &glib::Error,
+    debug: Option<glib::GString>,
+) -> String {
+    let summary = error.message().trim().to_owned();
+    let details = debug.map(|debug| details(&debug)).unwrap_or_default();
     // Our own elements say it all in the details; before those stands GStreamer's general phrase.
-    let ours = error
-        .src()
+    let ours = src
         .and_then(|src| src.downcast_ref::<gst::Element>())
         .and_then(|element| element.factory())
         .is_some_and(|factory| factory.name().starts_with("face"));
-    anyhow!(match (ours, details.is_empty(), summary.is_empty()) {
+    match (ours, details.is_empty(), summary.is_empty()) {
         (_, true, _) => summary,
         (true, false, _) | (_, false, true) => details,
         (false, false, false) => format!("{summary} ({details})"),
-    })
+    }
 }
 
 /// What stands in debug information behind the line that says where in the source it was.

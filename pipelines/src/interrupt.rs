@@ -15,13 +15,18 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 pub fn install() -> Result<()> {
     ctrlc::set_handler(|| {
         if COUNT.fetch_add(1, Ordering::SeqCst) > 0 {
-            output::remove_temporaries();
-            // SAFETY: ends the process without running exit handlers, which is the point: other
-            // threads are still inside the libraries that those would tear down.
-            unsafe { libc::_exit(EXIT_CODE.into()) }
+            quit();
         }
     })
     .context("Ctrl-C cannot be handled")
+}
+
+/// Ends the program at once, and leaves no unfinished files.
+pub fn quit() -> ! {
+    output::remove_temporaries();
+    // SAFETY: ends the process without running exit handlers, which is the point: other threads are
+    // still inside the libraries that those would tear down.
+    unsafe { libc::_exit(EXIT_CODE.into()) }
 }
 
 /// Whether Ctrl-C was pressed.

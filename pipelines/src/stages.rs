@@ -1,4 +1,4 @@
-//! What `annotate` and `bench` have in common: the stages that look at every frame, their options,
+//! What `annotate`, `run` and `bench` have in common: the stages that look at every frame, their options,
 //! and the count of the frames that came through.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use clap::builder::PossibleValuesParser;
 use gst::prelude::*;
 
 use crate::graph::{chain, make, set};
+use crate::ui::{self, Progress};
 
 /// What the stages can be told.
 #[derive(clap::Args)]
@@ -212,6 +213,36 @@ impl Counter {
         let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
         self.position()
             .saturating_sub(Duration::from_nanos(start.unwrap_or(0)))
+    }
+
+    /// Shows how far `pipeline` is, which runs since `started`.
+    pub fn show(&self, pipeline: &gst::Pipeline, progress: &mut Progress, started: Instant) {
+        let frames = self.frames();
+        if frames == 0 {
+            return;
+        }
+        if progress.total().is_none() {
+            let duration = pipeline.query_duration::<gst::ClockTime>();
+            progress.set_total(duration.map(|d| d.mseconds()));
+        }
+        let duration = progress.total().map(Duration::from_millis);
+        let position = self.position();
+        let message = ui::video_progress(position, duration, frames, started.elapsed());
+        progress.update(position.as_millis() as u64, &message);
+    }
+
+    /// One line about the work done in `elapsed`; `None` if there was none.
+    pub fn summary(&self, elapsed: Duration) -> Option<String> {
+        let frames = self.frames();
+        (frames > 0).then(|| {
+            format!(
+                "{} in {:.1} s, {:.1} fps, {:.2} × realtime",
+                ui::count(frames, "frame"),
+                elapsed.as_secs_f64(),
+                ui::rate(frames as f64, elapsed),
+                ui::rate(self.span().as_secs_f64(), elapsed)
+            )
+        })
     }
 }
 

@@ -1,0 +1,151 @@
+//! The programs in C, Python and Rust, built and run as a user does: they print what `facemetajson`
+//! writes, and the README shows them as they are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use face_tests::{media, plugins, root};
+use serde_json::Value;
+
+/// Runs `command` with the built plugins and a registry in `folder`; what it printed.
+fn output(command: &mut Command, folder: &Path) -> String {
+    let output = command
+        .env("GST_PLUGIN_PATH", plugins())
+        // A registry of its own, so that the user's stays as it is.
+        .env("GST_REGISTRY", folder.join("registry.bin"))
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    assert!(!errors.contains("CRITICAL"), "{command:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The Python that Debian's packages are for, which need not be the first on the PATH.
+fn python() -> &'static str {
+    let system = "/usr/bin/python3";
+    if Path::new(system).is_file() {
+        system
+    } else {
+        "python3"
+    }
+}
+
+/// The example in C, built in `folder`.
+fn build_c(folder: &Path) -> PathBuf {
+    let program = folder.join("faces");
+    let line = "cc -Wall -Wextra -Wno-unused-parameter -Werror \"$0\" -o \"$1\" \
+                $(pkg-config --cflags --libs gstreamer-video-1.0)";
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-ec", line])
+        .arg(root().join("examples/c/faces.c"));
+    output(shell.arg(&program), folder);
+    program
+}
+
+/// What the programs should print, from the lines of `facemetajson`.
+fn expected(json: &str) -> String {
+    let lines = json.lines().map(|l| serde_json::from_str(l).expect("JSON"));
+    let mut out = String::new();
+    for line in lines.filter(|l: &Value| l["type"] == "frame") {
+        for face in line["faces"].as_array().expect("a list") {
+            let number = |value: &Value| format!("{:.1}", value.as_f64().expect("a number"));
+            let sides: Vec<_> = (0..4).map(|i| number(&face["box"][i])).collect();
+            out += &format!(
+                "frame {} box {} track {} age {} name {}\n",
+                line["frame"],
+                sides.join(" "),
+                face["track"],
+                number(&face["age"]),
+                face["name"].as_str().expect("a name")
+            );
+        }
+    }
+    out
+}
+
+#[test]
+fn all_print_what_facemetajson_writes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let (clip, gallery) = (media("single_face.mp4"), folder.join("friends.safetensors"));
+    face_tests::enroll(&gallery);
+    let mut line = Command::new("sh");
+    line.args([
+        "-c",
+        "gst-launch-1.0 -q filesrc location=\"$0\" ! decodebin ! facedetector ! facetracker \
+         ! facerecognizer gallery=\"$1\" ! faceagegender ! facemetajson ! fdsink",
+    ]);
+    let expected = expected(&output(line.args([&clip, &gallery]), folder));
+    assert_eq!(expected.lines().count(), 72);
+    assert!(expected.lines().all(|l| l.ends_with("name selfie")));
+
+    let mut script = Command::new(python());
+    script.arg(root().join("examples/python/faces.py"));
+    let programs = [
+        Command::new(env!("CARGO_BIN_EXE_faces")),
+        Command::new(build_c(folder)),
+        script,
+    ];
+    for mut program in programs {
+        let printed = output(program.args([&clip, &gallery]), folder);
+        // The same numbers are rounded in different places: 0.05 up or down.
+        same(&printed, &expected);
+    }
+}
+
+/// Fails unless both have the same words, numbers with decimals within a tenth.
+fn same(printed: &str, expected: &str) {
+    assert_eq!(printed.lines().count(), expected.lines().count());
+    for (line, wanted) in printed.lines().zip(expected.lines()) {
+        let equal = |(a, b): (&str, &str)| match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(x), Ok(y)) if a.contains('.') => (x - y).abs() < 0.11,
+            _ => a == b,
+        };
+        let words = line.split(' ').count() == wanted.split(' ').count();
+        assert!(
+            words && line.split(' ').zip(wanted.split(' ')).all(equal),
+            "{line}\n{wanted}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_video_is_an_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut script = Command::new(python());
+    script.arg(root().join("examples/python/faces.py"));
+    let programs = [
+        Command::new(env!("CARGO_BIN_EXE_faces")),
+        Command::new(build_c(folder.path())),
+        script,
+    ];
+    for mut program in programs {
+        let result = program
+            .arg(root().join("README.md"))
+            .env("GST_PLUGIN_PATH", plugins())
+            .env("GST_REGISTRY", folder.path().join("registry.bin"))
+            .output()
+            .expect("starts");
+        assert!(!result.status.success(), "{program:?}");
+        assert!(!result.stderr.is_empty(), "{program:?}");
+    }
+}
+
+#[test]
+fn the_readme_shows_the_examples_in_full() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).expect("committed");
+    let readme = read("README.md");
+    for (language, file) in [
+        ("rust", "examples/rust/faces.rs"),
+        ("python", "examples/python/faces.py"),
+        ("c", "examples/c/faces.c"),
+    ] {
+        let block = format!("```{language}\n{}```", read(file));
+        assert!(
+            readme.contains(&block),
+            "README.md does not show {file} as it is"
+        );
+    }
+}
