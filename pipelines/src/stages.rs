@@ -1,4 +1,4 @@
-//! What `annotate` and `bench` have in common: the stages that look at every frame, their options,
+//! What `annotate`, `analyze` and `bench` have in common: the stages that look at every frame, their options,
 //! and the count of the frames that came through.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use clap::builder::PossibleValuesParser;
 use gst::prelude::*;
 
 use crate::graph::{chain, make, set};
+use crate::ui::{self, Progress};
 
 /// What the stages can be told.
 #[derive(clap::Args)]
@@ -43,7 +44,7 @@ pub struct Args {
     /// The model that tells faces apart, with --gallery: the one that the gallery was made by, as a
     /// name or the path of an .onnx file
     #[arg(long, value_name = "MODEL", default_value = "sface")]
-    model: String,
+    pub model: String,
 
     /// The confidence, 0 to 1, below which a face is dropped
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
@@ -63,8 +64,35 @@ pub struct Args {
     execution_provider: String,
 }
 
+impl Args {
+    /// What the results depend on, apart from the gallery: two equal texts give equal results.
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            gallery: _,
+            interval,
+            inference_size,
+            algorithm,
+            detector,
+            model,
+            confidence,
+            no_age_gender,
+            threads: _,
+            execution_provider: _,
+        } = self;
+        format!(
+            "{interval} {inference_size} {algorithm} {detector:?} {model:?} {confidence} \
+             {no_age_gender}"
+        )
+    }
+
+    /// On how many frames a face is looked for: every one in so many.
+    pub fn interval(&self) -> u32 {
+        self.interval
+    }
+}
+
 /// A number in 0..=1.
-fn share(text: &str) -> Result<f64, String> {
+pub fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err("expected a number from 0 to 1".into()),
@@ -96,9 +124,28 @@ pub fn picture_queue() -> Result<gst::Element> {
     Ok(queue)
 }
 
+/// What an analysis of whole files wants beyond names.
+#[derive(Clone, Copy, Default)]
+pub struct Extras {
+    /// Embed faces also without a gallery, and attach the embeddings to the frames.
+    pub embeddings: bool,
+    /// Name, age and gender of each frame by itself, instead of those of the track so far.
+    pub each_frame: bool,
+}
+
 /// The stages that look at every frame, and `end` behind them, in `pipeline`; returns the first
 /// element.
 pub fn build(pipeline: &gst::Pipeline, args: &Args, end: &gst::Element) -> Result<gst::Element> {
+    build_with(pipeline, args, Extras::default(), end)
+}
+
+/// See [`build`].
+pub fn build_with(
+    pipeline: &gst::Pipeline,
+    args: &Args,
+    extras: Extras,
+    end: &gst::Element,
+) -> Result<gst::Element> {
     let first = picture_queue()?;
     // Turns videos that were taken upright or upside down; others pass through both unchanged.
     let convert = make("videoconvert")?;
@@ -122,15 +169,26 @@ pub fn build(pipeline: &gst::Pipeline, args: &Args, end: &gst::Element) -> Resul
         tracker,
     ];
 
-    if let Some(gallery) = &args.gallery {
+    if args.gallery.is_some() || extras.embeddings {
         let recognizer = make("facerecognizer")?;
-        set(&recognizer, "gallery", gallery.display())?;
+        if let Some(gallery) = &args.gallery {
+            set(&recognizer, "gallery", gallery.display())?;
+        }
         set(&recognizer, "model", &args.model)?;
+        set(&recognizer, "attach-embedding", extras.embeddings)?;
+        if extras.each_frame {
+            set(&recognizer, "vote", false)?;
+            set(&recognizer, "interval", 0)?;
+        }
         inference(&recognizer, args)?;
         elements.push(recognizer);
     }
     if !args.no_age_gender {
         let age_gender = make("faceagegender")?;
+        if extras.each_frame {
+            set(&age_gender, "smooth", false)?;
+            set(&age_gender, "interval", 0)?;
+        }
         inference(&age_gender, args)?;
         elements.push(age_gender);
     }
@@ -186,6 +244,22 @@ impl Counter {
             .get_or_insert(time.nseconds());
         let end = time + buffer.duration().unwrap_or_default();
         self.position.fetch_max(end.nseconds(), Ordering::Relaxed);
+    }
+
+    /// Shows how far `pipeline` has come since it was `started`.
+    pub fn show(&self, pipeline: &gst::Pipeline, started: Instant, progress: &mut Progress) {
+        let frames = self.frames();
+        if frames == 0 {
+            return;
+        }
+        if progress.total().is_none() {
+            let duration = pipeline.query_duration::<gst::ClockTime>();
+            progress.set_total(duration.map(|d| d.mseconds()));
+        }
+        let duration = progress.total().map(Duration::from_millis);
+        let position = self.position();
+        let message = ui::video_progress(position, duration, frames, started.elapsed());
+        progress.update(position.as_millis() as u64, &message);
     }
 
     /// When the first frame came.
