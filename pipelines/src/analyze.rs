@@ -95,12 +95,12 @@ struct Task {
 struct Report {
     input: String,
     #[serde(flatten)]
-    result: Outcomes,
+    state: State,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-enum Outcomes {
+enum State {
     Done(Headline),
     DoneBefore(Headline),
     Failed { error: String },
@@ -156,7 +156,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             let folder = args.output.join(&name);
             let summary = record::read(&folder.join("summary.json")).ok()?;
             eprintln!("analyze: {} was done before", input.path.display());
-            Some(Outcomes::DoneBefore(Headline::new(folder, summary)))
+            Some(State::DoneBefore(Headline::new(folder, summary)))
         });
         let task = Task {
             input,
@@ -165,9 +165,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         };
         reports.push(Report {
             input: task.input.path.display().to_string(),
-            result: before.unwrap_or_else(|| {
+            state: before.unwrap_or_else(|| {
                 tasks.push((place, task));
-                Outcomes::Interrupted
+                State::Interrupted
             }),
         });
     }
@@ -182,12 +182,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
 fn conclude(reports: &[Report]) -> Result<Outcome> {
     let failed = reports
         .iter()
-        .filter(|r| matches!(r.result, Outcomes::Failed { .. }))
+        .filter(|r| matches!(r.state, State::Failed { .. }))
         .count();
     if interrupt::requested()
         && reports
             .iter()
-            .any(|r| matches!(r.result, Outcomes::Interrupted))
+            .any(|r| matches!(r.state, State::Interrupted))
     {
         eprintln!("analyze: stopped by Ctrl-C; the same command goes on from here");
         return Ok(Outcome::Interrupted);
@@ -243,7 +243,7 @@ fn work(args: &Args, analyzer: &Analyzer, tasks: Vec<(usize, Task)>, reports: &m
                     let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((place, task)) = next else { break };
                     let result = one(args, analyzer, &task, &board);
-                    reports.lock().unwrap_or_else(PoisonError::into_inner)[place].result = result;
+                    reports.lock().unwrap_or_else(PoisonError::into_inner)[place].state = result;
                 }
             });
         }
@@ -251,12 +251,12 @@ fn work(args: &Args, analyzer: &Analyzer, tasks: Vec<(usize, Task)>, reports: &m
 }
 
 /// Works on one task.
-fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> Outcomes {
+fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> State {
     let started = Instant::now();
     let input = &task.input;
     let label = input.path.file_name().unwrap_or(input.path.as_os_str());
     let mut progress = board.input(&label.to_string_lossy());
-    let whole = || -> Result<Option<Headline>> {
+    let mut whole = || -> Result<Option<Headline>> {
         let output = OutputFolder::create(&args.output.join(&task.name))?;
         let fingerprint = task.fingerprint.clone();
         let ended = analyzer.analyze(input, fingerprint, output.writable(), &mut progress)?;
@@ -265,7 +265,6 @@ fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> Out
             Ended::Interrupted => None,
         })
     };
-    let mut whole = whole;
     let result = whole();
     drop(progress);
     match result {
@@ -279,13 +278,13 @@ fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> Out
                 ui::rate(done.frames as f64, elapsed),
                 done.folder.display()
             ));
-            Outcomes::Done(done)
+            State::Done(done)
         }
-        Ok(None) => Outcomes::Interrupted,
+        Ok(None) => State::Interrupted,
         Err(error) => {
             let error = format!("{error:#}");
             board.note(&format!("error: {error}"));
-            Outcomes::Failed { error }
+            State::Failed { error }
         }
     }
 }
@@ -319,7 +318,7 @@ fn readable(reports: &[Report]) -> String {
     let clock = |ns: u64| ui::clock(Duration::from_nanos(ns));
     let (mut inputs, mut tracks) = (0, 0);
     for report in reports {
-        let (Outcomes::Done(found) | Outcomes::DoneBefore(found)) = &report.result else {
+        let (State::Done(found) | State::DoneBefore(found)) = &report.state else {
             continue;
         };
         inputs += 1;

@@ -15,7 +15,7 @@ use super::inputs::Input;
 use super::naming::{Namer, Restriction, Rewriter, Smoothing, restrict, set_name};
 use super::tally::{Overview, Tally};
 use super::{Args, people, write};
-use crate::graph::{self, make, pad, set};
+use crate::graph::{self, free_sink, make, pad};
 use crate::record::{self, Summary};
 use crate::source::Source;
 use crate::stages::{self, Counter, picture_queue};
@@ -56,7 +56,7 @@ impl<'a> Analyzer<'a> {
         let (_, sha256) = model.read_weights()?;
 
         let loaded = graph::Running::new();
-        let end = quiet_sink("fakesink")?;
+        let end = free_sink("fakesink")?;
         stages::build_with(&loaded, &args.stages, extras, &end)?;
         graph::start(&loaded)?;
         let recognizer = loaded
@@ -166,7 +166,7 @@ impl<'a> Analyzer<'a> {
         let pipeline = graph::Running::new();
         let queue = picture_queue()?;
         let json = make("facemetajson")?;
-        let sink = quiet_sink("filesink")?;
+        let sink = free_sink("filesink")?;
         sink.set_property("location", raw);
         let first = stages::build_with(&pipeline, &self.args.stages, self.extras, &queue)?;
         pipeline.add_many([&json, &sink])?;
@@ -183,14 +183,6 @@ impl<'a> Analyzer<'a> {
         drop(pipeline);
         whole.then(|| collector.finish()).transpose()
     }
-}
-
-/// A sink that waits for nothing.
-fn quiet_sink(name: &str) -> Result<gst::Element> {
-    let sink = make(name)?;
-    set(&sink, "sync", false)?;
-    set(&sink, "async", false)?;
-    Ok(sink)
 }
 
 /// Plays a video to its end, or a live one until Ctrl-C; `false` if Ctrl-C cut it short.
