@@ -19,7 +19,7 @@ use crate::graph::{self, free_sink, make, pad};
 use crate::record::{self, Summary};
 use crate::source::Source;
 use crate::stages::{self, Counter, picture_queue};
-use crate::ui::{self, Progress};
+use crate::ui::Progress;
 use crate::{enroll, interrupt};
 
 /// What all inputs share.
