@@ -43,7 +43,6 @@ use crate::{Outcome, interrupt, record, stages};
 /// Ctrl-C leaves the results of the inputs that are done; the same command goes on from there.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-#[group(skip)]
 pub struct Args {
     /// Videos, pictures, folders with videos and pictures in them, or URIs
     #[arg(required = true, value_name = "INPUT")]

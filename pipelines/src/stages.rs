@@ -16,6 +16,8 @@ use crate::ui::{self, Progress};
 
 /// What the stages can be told.
 #[derive(clap::Args)]
+// The commands that flatten it have a group of this name themselves.
+#[group(skip)]
 pub struct Args {
     /// Name the faces after the people in this gallery, made by `facepipe enroll`
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]

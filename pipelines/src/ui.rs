@@ -32,7 +32,7 @@ impl Progress {
 
     fn of(task: &str, bar: Option<ProgressBar>) -> Self {
         if let Some(bar) = &bar {
-            bar.set_style(style(false));
+            bar.set_style(style(false, false));
             bar.set_prefix(task.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -48,7 +48,7 @@ impl Progress {
     /// Sets the number of steps, once it is known.
     pub fn set_total(&mut self, total: Option<u64>) {
         if let (Some(bar), Some(length)) = (&self.bar, total) {
-            bar.set_style(style(true));
+            bar.set_style(style(true, self.board.is_some()));
             bar.set_length(length);
         }
         self.total = total;
@@ -152,6 +152,9 @@ impl Board {
         let mut state = self.state();
         state.places += 1;
         progress.board = Some((self.clone(), state.places));
+        if let Some(bar) = &progress.bar {
+            bar.set_style(style(false, true));
+        }
         progress
     }
 
@@ -193,11 +196,12 @@ impl Board {
     }
 }
 
-fn style(known_length: bool) -> ProgressStyle {
-    let template = if known_length {
-        "{prefix} {bar:30} {percent:>3} % {wide_msg}"
-    } else {
-        "{prefix} {spinner} {wide_msg}"
+fn style(known_length: bool, one_of_several: bool) -> ProgressStyle {
+    let template = match (known_length, one_of_several) {
+        (true, false) => "{prefix} {bar:30} {percent:>3} % {wide_msg}",
+        (true, true) => "{prefix:20!} {bar:12} {percent:>3} % {wide_msg}",
+        (false, false) => "{prefix} {spinner} {wide_msg}",
+        (false, true) => "{prefix:20!} {spinner} {wide_msg}",
     };
     ProgressStyle::with_template(template).expect("the template is a valid constant")
 }

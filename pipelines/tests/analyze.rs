@@ -338,7 +338,7 @@ fn ctrl_c_leaves_whole_results_and_the_next_run_goes_on() {
     assert_code(&output, 0);
     assert_eq!(stderr(&output).matches("was done before").count(), 1);
     assert_eq!(names(&results), ["WolfgangLanger_Pexels", "single_face"]);
-    assert_eq!(summary(&results, "WolfgangLanger_Pexels")["frames"], 590);
+    assert_eq!(summary(&results, "WolfgangLanger_Pexels")["frames"], 472);
 }
 
 // ---- main persons, measured

@@ -113,8 +113,12 @@ impl<'a> Analyzer<'a> {
         let rewriter = Rewriter::new(&overview.tracks, self.args.smoothing, restriction.as_ref());
         write::lines(&raw, &folder.join("faces.jsonl"), &rewriter)?;
         std::fs::remove_file(&raw)?;
-        let embeddings = folder.join("tracks.safetensors");
-        write::embeddings(&collection.embeddings, &self.model_id, &embeddings)?;
+        write::embeddings(
+            &collection.embeddings,
+            &self.model_id,
+            self.model.dimensions.unwrap_or(0),
+            &folder.join("tracks.safetensors"),
+        )?;
 
         let mut summary = Summary {
             version: 1,

@@ -33,14 +33,18 @@ pub fn json(value: &impl Serialize, to: &Path) -> Result<()> {
     std::fs::write(to, text).with_context(|| format!("{} cannot be written", to.display()))
 }
 
-/// Writes one embedding a track: the mean of its embeddings by their weights.
-pub fn embeddings(tracks: &BTreeMap<u64, Vec<Embedded>>, model: &ModelId, to: &Path) -> Result<()> {
+/// Writes one embedding of `dimensions` numbers a track: the mean of its embeddings by their weights.
+pub fn embeddings(
+    tracks: &BTreeMap<u64, Vec<Embedded>>,
+    model: &ModelId,
+    dimensions: usize,
+    to: &Path,
+) -> Result<()> {
     let means: Vec<(u64, Vec<f32>)> = tracks
         .iter()
         .filter_map(|(id, embeddings)| Some((*id, mean(embeddings)?)))
         .collect();
     let ids: Vec<u64> = means.iter().map(|(id, _)| *id).collect();
-    let dimensions = means.first().map_or(0, |(_, mean)| mean.len());
     let bytes: Vec<u8> = means
         .iter()
         .flat_map(|(_, mean)| mean.iter().flat_map(|v| v.to_le_bytes()))
@@ -102,7 +106,7 @@ mod tests {
             (10, vec![]),
         ]);
         for (tracks, rows) in [(&tracks, 2), (&BTreeMap::new(), 0)] {
-            embeddings(tracks, &model, &path).expect("writable");
+            embeddings(tracks, &model, 2, &path).expect("writable");
             let bytes = std::fs::read(&path).expect("just written");
             let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("valid");
             let metadata = header.metadata().as_ref().expect("metadata");
@@ -110,7 +114,7 @@ mod tests {
             assert_eq!(ids, [3, 9][..rows]);
             let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
             let tensor = file.tensor("embeddings").expect("there");
-            assert_eq!(tensor.shape()[0], rows);
+            assert_eq!(tensor.shape(), [rows, 2]);
             if rows > 0 {
                 let expected = [0.0f32, 1.0, 1.0, 0.0].map(f32::to_le_bytes);
                 assert_eq!(tensor.data(), expected.as_flattened());
