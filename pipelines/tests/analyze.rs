@@ -515,20 +515,21 @@ fn precision_with_and_without_main_persons() {
     gst::init().expect("GStreamer starts");
     let folder = tempfile::tempdir().expect("a temporary folder");
     println!("size, gallery without, smoothing, main persons: right of detected, precision");
-    for width in [1920u32, 640, 480] {
+    for width in [640u32, 384] {
         let video = folder.path().join(format!("mosaic-{width}.mp4"));
         mosaic(width, &video);
         for without in [None, Some("wolfgang")] {
             let gallery = crowd(folder.path(), without);
             for smoothing in ["track", "none"] {
-                for main in ["", "3", "2", "20%"] {
+                for main in ["", "3", "20%"] {
                     let results = folder.path().join("out");
                     let mut command = analyze(&[&video], &results);
                     command
                         .arg("--gallery")
                         .arg(&gallery)
                         .arg("--no-age-gender");
-                    command.args(["--inference-size", "0", "--smoothing", smoothing]);
+                    // Every second frame is enough to count.
+                    command.args(["--interval", "2", "--smoothing", smoothing]);
                     if !main.is_empty() {
                         command.args(["--main-persons", main]);
                     }

@@ -79,7 +79,7 @@ impl Collector {
         pad.add_probe(mask, move |pad, info| {
             if let Some(buffer) = info.buffer() {
                 watched.lock().frame(pad, buffer);
-            } else if let Some(ended) = info.event().and_then(|e| TrackEnded::from_event(e)) {
+            } else if let Some(ended) = info.event().and_then(TrackEnded::from_event) {
                 watched.lock().end(ended.id);
             }
             gst::PadProbeReturn::Ok
