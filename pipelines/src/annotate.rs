@@ -1,21 +1,20 @@
 //! `facepipe annotate`: a video with its faces marked, and what is known of them as JSON lines.
 
 mod branches;
-mod streams;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, ValueHint};
 use gst::prelude::*;
 
 use self::branches::{build_audio, build_json, build_video, muxer};
-use self::streams::{Streams, hold_streams};
-use crate::graph::{make, pad, set};
+use crate::graph::{make, pad};
 use crate::output::{self, Output};
+use crate::source::Source;
 use crate::stages::{self, Counter};
 use crate::ui::Progress;
 use crate::{Outcome, graph, interrupt};
@@ -124,36 +123,26 @@ fn check_files(args: &Args) -> Result<()> {
 }
 
 /// The pipeline at work.
-struct Run<'a> {
-    args: &'a Args,
+struct Run {
     pipeline: graph::Running,
-    streams: Arc<Mutex<Streams>>,
+    source: Source,
     counter: Arc<Counter>,
-    /// The first pad behind the source, of video and then of audio.
-    entries: Vec<gst::Pad>,
-    /// The first element of the video branch.
-    entry: gst::Element,
     mux: Option<gst::Element>,
-    undecodable: graph::Undecodable,
     started: Instant,
     elapsed: Duration,
 }
 
-impl<'a> Run<'a> {
+impl Run {
     fn build(
-        args: &'a Args,
+        args: &Args,
         uri: &str,
         video: Option<&Output>,
         json: Option<&Output>,
     ) -> Result<Self> {
         let pipeline = graph::Running::new();
-        let source = make("uridecodebin")?;
-        set(&source, "uri", uri)?;
-        pipeline.add(&source)?;
-        let streams = hold_streams(&source);
-
         let last = make("tee")?;
-        let entry = stages::build(&pipeline, &args.stages, &last)?;
+        let first = stages::build(&pipeline, &args.stages, &last)?;
+        let source = Source::build(&pipeline, &args.input, uri, &first)?;
         let counter = Arc::new(Counter::default());
         counter.watch(&pad(&last, "sink")?);
         if args.json.is_some() {
@@ -163,14 +152,10 @@ impl<'a> Run<'a> {
             .map(|video| build_video(&pipeline, &last, args.output.as_deref(), video))
             .transpose()?;
         Ok(Self {
-            args,
             pipeline,
-            streams,
+            source,
             counter,
-            entries: Vec::new(),
-            entry,
             mux,
-            undecodable: graph::Undecodable::default(),
             started: Instant::now(),
             elapsed: Duration::ZERO,
         })
@@ -185,23 +170,25 @@ impl<'a> Run<'a> {
         let mut stopping = false;
         loop {
             if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(100))
-                && self.handle(&message)?
+                && self.source.handle(&message)?
             {
                 break;
             }
             if interrupt::requested() && !stopping {
                 stopping = true;
-                if !self.streams().connected {
+                if !self.source.is_connected() {
                     return Ok(Outcome::Interrupted);
                 }
                 progress.note("finishing the files; Ctrl-C again quits at once");
-                self.end_streams();
+                self.source.end();
             }
-            if self.streams().ready() {
-                self.connect()?;
-            }
-            self.counter
-                .show(&self.pipeline, &mut progress, self.started);
+            let (pipeline, mux) = (&self.pipeline, &self.mux);
+            self.source.connect(|| {
+                mux.as_ref()
+                    .map(|mux| build_audio(pipeline, mux))
+                    .transpose()
+            })?;
+            self.counter.show(pipeline, self.started, &mut progress);
         }
         self.elapsed = self.started.elapsed();
         // A live source has no other end.
@@ -211,80 +198,6 @@ impl<'a> Run<'a> {
         } else {
             Outcome::Done
         })
-    }
-
-    fn streams(&self) -> std::sync::MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Handles one message of the bus; `true` at the end of the stream.
-    fn handle(&mut self, message: &gst::Message) -> Result<bool> {
-        use gst::MessageView;
-        match message.view() {
-            MessageView::Eos(_) => return Ok(true),
-            MessageView::Error(error) => {
-                let input = &self.args.input;
-                return Err(self.undecodable.explain(error, &self.pipeline, input));
-            }
-            MessageView::Element(element) => self.undecodable.note(element),
-            MessageView::Latency(_) => {
-                let _ = self.pipeline.recalculate_latency();
-            }
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    /// Links the streams that the source has, all at once, as a muxer takes no latecomers.
-    fn connect(&mut self) -> Result<()> {
-        let (video, audio) = {
-            let mut streams = self.streams();
-            streams.connected = true;
-            (streams.video.take(), streams.audio.take())
-        };
-        let Some(video) = video else {
-            let input = &self.args.input;
-            return Err(self
-                .undecodable
-                .error(input)
-                .unwrap_or_else(|| anyhow!("{} has no video", input.display())));
-        };
-        if let (Some(audio), Some(mux)) = (audio, &self.mux) {
-            let entry = build_audio(&self.pipeline, mux)?;
-            audio.connect(&entry)?;
-            self.entries.push(entry);
-        }
-        let entry = self.deinterlaced(&video.caps())?;
-        video.connect(&entry)?;
-        self.entries.push(entry);
-        Ok(())
-    }
-
-    /// The pad that takes the video: of the first stage or, for interlaced video, of what makes
-    /// whole pictures of it.
-    fn deinterlaced(&self, caps: &gst::Caps) -> Result<gst::Pad> {
-        let interlaced = caps
-            .structure(0)
-            .and_then(|s| s.get::<String>("interlace-mode").ok())
-            .is_some_and(|mode| mode != "progressive");
-        if !interlaced {
-            return pad(&self.entry, "sink");
-        }
-        let deinterlace = make("deinterlace")?;
-        // One picture a frame, not one a field.
-        set(&deinterlace, "fields", "top")?;
-        self.pipeline.add(&deinterlace)?;
-        deinterlace.link(&self.entry)?;
-        deinterlace.sync_state_with_parent()?;
-        pad(&deinterlace, "sink")
-    }
-
-    /// Ends the streams behind the source, whatever that does: the files are finished with what came
-    /// so far.
-    fn end_streams(&self) {
-        for entry in &self.entries {
-            entry.send_event(gst::event::Eos::new());
-        }
     }
 }
 

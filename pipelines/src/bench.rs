@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 use serde::Serialize;
 
-use crate::graph::{make, pad, set};
+use crate::graph::{free_sink, make, pad, set};
 use crate::stages::{self, Counter};
 use crate::ui::{self, Progress};
 use crate::{Outcome, graph, interrupt};
@@ -89,9 +89,7 @@ impl Stream {
         // Nothing but video is decoded.
         set(&source, "caps", "video/x-raw(ANY)")?;
         set(&source, "expose-all-streams", false)?;
-        let sink = make("fakesink")?;
-        set(&sink, "sync", false)?;
-        set(&sink, "async", false)?;
+        let sink = free_sink("fakesink")?;
         pipeline.add(&source)?;
         let entry = stages::build(pipeline, &args.stages, &sink)?;
         let counter = Arc::new(Counter::default());

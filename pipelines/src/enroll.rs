@@ -336,7 +336,7 @@ fn find_people(folder: &Path) -> Result<Vec<Person>> {
 }
 
 /// What is in `folder` and not hidden, sorted.
-fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = || format!("{} cannot be read", folder.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).with_context(unreadable)? {
@@ -387,7 +387,7 @@ fn read_ahead(people: &[Person]) -> Receiver<Result<RgbImage, String>> {
 }
 
 /// Reads an image of any format, upright.
-fn read_image(path: &Path) -> Result<RgbImage> {
+pub fn read_image(path: &Path) -> Result<RgbImage> {
     let reader = ImageReader::open(path)?.with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;
     let orientation = decoder.orientation()?;

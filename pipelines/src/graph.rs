@@ -70,6 +70,15 @@ pub fn chain(pipeline: &gst::Pipeline, elements: &[&gst::Element]) -> Result<()>
     Ok(())
 }
 
+/// Makes a sink that waits neither for the clock nor for other sinks. The latter would be for ever
+/// beside an encoder, which looks ahead further than the queues reach.
+pub fn free_sink(name: &str) -> Result<gst::Element> {
+    let sink = make(name)?;
+    set(&sink, "sync", false)?;
+    set(&sink, "async", false)?;
+    Ok(sink)
+}
+
 /// A pad that every element of this kind has.
 pub fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
     element

@@ -14,6 +14,7 @@ mod output;
 mod record;
 mod report;
 mod run;
+mod source;
 mod stages;
 mod ui;
 
@@ -40,7 +41,7 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    enroll: the gallery was written, but some images were left out
+  3    enroll, analyze: written, but without some of the images or inputs
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]
@@ -60,7 +61,7 @@ enum Command {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
-    /// Written, but without some of the images.
+    /// Written, but without some of the images or inputs.
     Incomplete,
     /// Ended by Ctrl-C; whatever was written is whole.
     Interrupted,

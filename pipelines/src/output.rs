@@ -19,7 +19,10 @@ fn temporaries() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
 /// Removes the temporary files of all outputs; for an end without unwinding.
 pub fn remove_temporaries() {
     for path in temporaries().drain(..) {
-        let _ = fs::remove_file(path);
+        let _ = match path.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        };
     }
 }
 
@@ -74,6 +77,73 @@ impl Output {
             temporaries().retain(|path| *path != written);
         }
         Ok(self.path)
+    }
+}
+
+/// A folder to be filled: like [`Output`] under a temporary name until it is kept.
+pub struct OutputFolder {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl OutputFolder {
+    /// What an earlier run left under the temporary name is removed: no two may write `path` at a
+    /// time.
+    pub fn create(path: &Path) -> Result<Self> {
+        let temporary = beside(path, ".part");
+        remove_folder(&temporary)?;
+        fs::create_dir(&temporary)
+            .with_context(|| format!("{} cannot be made", temporary.display()))?;
+        temporaries().push(temporary.clone());
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+        })
+    }
+
+    /// Where to write.
+    pub fn writable(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives the folder, now whole, its name; what had it is removed.
+    pub fn keep(self) -> Result<PathBuf> {
+        let old = beside(&self.path, ".old");
+        remove_folder(&old)?;
+        let rename = |from: &Path, to: &Path| {
+            fs::rename(from, to).with_context(|| format!("{} cannot be written", to.display()))
+        };
+        if self.path.exists() {
+            rename(&self.path, &old)?;
+        }
+        rename(&self.temporary, &self.path)?;
+        remove_folder(&old)?;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for OutputFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.temporary);
+        temporaries().retain(|path| *path != self.temporary);
+    }
+}
+
+/// A hidden name in the same folder.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(suffix);
+    folder(path).join(name)
+}
+
+/// Removes a folder, if it is there.
+fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -138,6 +208,26 @@ mod tests {
         fs::write(output.writable(), "whole").expect("writable");
         output.keep().expect("renamed");
         assert_eq!(names(folder.path()), ["out.mp4"]);
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("film");
+        let fill = |text: &str| {
+            let output = OutputFolder::create(&path).expect("writable");
+            fs::write(output.writable().join(text), "").expect("writable");
+            output
+        };
+        drop(fill("half"));
+        assert_eq!(names(folder.path()), [""; 0], "nothing is left");
+        fill("whole").keep().expect("renamed");
+        assert_eq!(names(&path), ["whole"]);
+        // Left by a run that was killed.
+        fs::create_dir_all(folder.path().join(".film.part/x")).expect("writable");
+        fill("again").keep().expect("replaced");
+        assert_eq!(names(&path), ["again"]);
+        assert_eq!(names(folder.path()), ["film"]);
     }
 
     #[test]

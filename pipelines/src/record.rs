@@ -134,7 +134,7 @@ pub struct Person {
 pub struct TrackSummary {
     #[serde(flatten)]
     pub track: Track,
-    /// Cosine distance to the name's nearest row in the gallery.
+    /// Cosine distance to the name's nearest row in the gallery, in the mean over the vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
     pub screen_time_ns: u64,

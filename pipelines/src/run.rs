@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
                 progress.note("finishing; Ctrl-C again quits at once");
                 self.pipeline.send_event(gst::event::Eos::new());
             }
-            self.counter.show(&self.pipeline, &mut progress, started);
+            self.counter.show(&self.pipeline, started, &mut progress);
         }
         // A live source has no other end.
         let cut_short = stopping.is_some() && progress.total().is_some();

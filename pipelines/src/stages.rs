@@ -1,4 +1,4 @@
-//! What `annotate`, `run` and `bench` have in common: the stages that look at every frame, their options,
+//! What the commands that play videos have in common: the stages that look at every frame, their options,
 //! and the count of the frames that came through.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::ui::{self, Progress};
 
 /// What the stages can be told.
 #[derive(clap::Args)]
+// The commands that flatten it have a group of this name themselves.
+#[group(skip)]
 pub struct Args {
     /// Name the faces after the people in this gallery, made by `facepipe enroll`
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -44,7 +46,7 @@ pub struct Args {
     /// The model that tells faces apart, with --gallery: the one that the gallery was made by, as a
     /// name or the path of an .onnx file
     #[arg(long, value_name = "MODEL", default_value = "sface")]
-    model: String,
+    pub model: String,
 
     /// The confidence, 0 to 1, below which a face is dropped
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
@@ -62,6 +64,33 @@ pub struct Args {
     /// What runs the models: cpu, cuda, tensorrt, openvino, …
     #[arg(long, value_name = "PROVIDER", default_value = "cpu")]
     execution_provider: String,
+}
+
+impl Args {
+    /// What the results depend on, apart from the gallery: two equal texts give equal results.
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            gallery: _,
+            interval,
+            inference_size,
+            algorithm,
+            detector,
+            model,
+            confidence,
+            no_age_gender,
+            threads: _,
+            execution_provider: _,
+        } = self;
+        format!(
+            "{interval} {inference_size} {algorithm} {detector:?} {model:?} {confidence} \
+             {no_age_gender}"
+        )
+    }
+
+    /// On how many frames a face is looked for: every one in so many.
+    pub fn interval(&self) -> u32 {
+        self.interval
+    }
 }
 
 /// A number in 0..=1.
@@ -101,9 +130,28 @@ pub fn picture_queue() -> Result<gst::Element> {
     Ok(queue)
 }
 
+/// What an analysis of whole files wants beyond names.
+#[derive(Clone, Copy, Default)]
+pub struct Extras {
+    /// Embed faces also without a gallery, and attach the embeddings to the frames.
+    pub embeddings: bool,
+    /// Name, age and gender of each frame by itself, instead of those of the track so far.
+    pub each_frame: bool,
+}
+
 /// The stages that look at every frame, and `end` behind them, in `pipeline`; returns the first
 /// element.
 pub fn build(pipeline: &gst::Pipeline, args: &Args, end: &gst::Element) -> Result<gst::Element> {
+    build_with(pipeline, args, Extras::default(), end)
+}
+
+/// See [`build`].
+pub fn build_with(
+    pipeline: &gst::Pipeline,
+    args: &Args,
+    extras: Extras,
+    end: &gst::Element,
+) -> Result<gst::Element> {
     let first = picture_queue()?;
     // Turns videos that were taken upright or upside down; others pass through both unchanged.
     let convert = make("videoconvert")?;
@@ -129,15 +177,26 @@ pub fn build(pipeline: &gst::Pipeline, args: &Args, end: &gst::Element) -> Resul
         tracker,
     ];
 
-    if let Some(gallery) = &args.gallery {
+    if args.gallery.is_some() || extras.embeddings {
         let recognizer = make("facerecognizer")?;
-        set(&recognizer, "gallery", gallery.display())?;
+        if let Some(gallery) = &args.gallery {
+            set(&recognizer, "gallery", gallery.display())?;
+        }
         set(&recognizer, "model", &args.model)?;
+        set(&recognizer, "attach-embedding", extras.embeddings)?;
+        if extras.each_frame {
+            set(&recognizer, "vote", false)?;
+            set(&recognizer, "interval", 0)?;
+        }
         inference(&recognizer, args)?;
         elements.push(recognizer);
     }
     if !args.no_age_gender {
         let age_gender = make("faceagegender")?;
+        if extras.each_frame {
+            set(&age_gender, "smooth", false)?;
+            set(&age_gender, "interval", 0)?;
+        }
         inference(&age_gender, args)?;
         elements.push(age_gender);
     }
@@ -195,6 +254,22 @@ impl Counter {
         self.position.fetch_max(end.nseconds(), Ordering::Relaxed);
     }
 
+    /// Shows how far `pipeline` has come since it was `started`.
+    pub fn show(&self, pipeline: &gst::Pipeline, started: Instant, progress: &mut Progress) {
+        let frames = self.frames();
+        if frames == 0 {
+            return;
+        }
+        if progress.total().is_none() {
+            let duration = pipeline.query_duration::<gst::ClockTime>();
+            progress.set_total(duration.map(|d| d.mseconds()));
+        }
+        let duration = progress.total().map(Duration::from_millis);
+        let position = self.position();
+        let message = ui::video_progress(position, duration, frames, started.elapsed());
+        progress.update(position.as_millis() as u64, &message);
+    }
+
     /// When the first frame came.
     pub fn first(&self) -> Option<Instant> {
         self.first.get().copied()
@@ -213,22 +288,6 @@ impl Counter {
         let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
         self.position()
             .saturating_sub(Duration::from_nanos(start.unwrap_or(0)))
-    }
-
-    /// Shows how far `pipeline` is, which runs since `started`.
-    pub fn show(&self, pipeline: &gst::Pipeline, progress: &mut Progress, started: Instant) {
-        let frames = self.frames();
-        if frames == 0 {
-            return;
-        }
-        if progress.total().is_none() {
-            let duration = pipeline.query_duration::<gst::ClockTime>();
-            progress.set_total(duration.map(|d| d.mseconds()));
-        }
-        let duration = progress.total().map(Duration::from_millis);
-        let position = self.position();
-        let message = ui::video_progress(position, duration, frames, started.elapsed());
-        progress.update(position.as_millis() as u64, &message);
     }
 
     /// One line about the work done in `elapsed`; `None` if there was none.

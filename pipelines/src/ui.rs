@@ -1,9 +1,11 @@
 //! What the user sees while waiting and at the end: progress and tables.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use unicode_width::UnicodeWidthStr;
 
 /// How often progress is printed where it cannot be drawn over.
@@ -11,36 +13,42 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Progress on standard error: a bar on a terminal, elsewhere a line now and then.
 pub struct Progress {
-    task: &'static str,
+    task: String,
     /// `None` where standard error is no terminal.
     bar: Option<ProgressBar>,
     total: Option<u64>,
     printed: Option<Instant>,
+    /// The board that this is one of several on, and the place on it.
+    board: Option<(Arc<Board>, usize)>,
 }
 
 impl Progress {
     /// Of `total` steps, or of unknown length. `task` starts every line.
-    pub fn new(task: &'static str, total: Option<u64>) -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::no_length().with_style(style(total.is_some()));
-            bar.set_prefix(task);
+    pub fn new(task: &str, total: Option<u64>) -> Self {
+        let mut progress = Self::of(task, stderr().is_terminal().then(ProgressBar::no_length));
+        progress.set_total(total);
+        progress
+    }
+
+    fn of(task: &str, bar: Option<ProgressBar>) -> Self {
+        if let Some(bar) = &bar {
+            bar.set_style(style(false, false));
+            bar.set_prefix(task.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        let mut progress = Self {
-            task,
+        }
+        Self {
+            task: task.to_owned(),
             bar,
             total: None,
             printed: None,
-        };
-        progress.set_total(total);
-        progress
+            board: None,
+        }
     }
 
     /// Sets the number of steps, once it is known.
     pub fn set_total(&mut self, total: Option<u64>) {
         if let (Some(bar), Some(length)) = (&self.bar, total) {
-            bar.set_style(style(true));
+            bar.set_style(style(true, self.board.is_some()));
             bar.set_length(length);
         }
         self.total = total;
@@ -55,7 +63,12 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(message.to_owned());
-        } else if self.printed.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+        }
+        if let Some((board, place)) = &self.board {
+            let share = self.total.filter(|total| *total > 0);
+            let share = share.map_or(0.0, |total| (done as f64 / total as f64).min(1.0));
+            board.update(*place, &self.task, share, message);
+        } else if self.bar.is_none() && self.printed.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
             self.printed = Some(Instant::now());
             match self.total.filter(|total| *total > 0) {
                 Some(total) => {
@@ -84,14 +97,111 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        if let Some((board, place)) = &self.board {
+            board.leave(*place);
+        }
     }
 }
 
-fn style(known_length: bool) -> ProgressStyle {
-    let template = if known_length {
-        "{prefix} {bar:30} {percent:>3} % {wide_msg}"
-    } else {
-        "{prefix} {spinner} {wide_msg}"
+/// The progress of several inputs at once: on a terminal a bar each and one for all, elsewhere a line
+/// now and then.
+pub struct Board {
+    inputs: u64,
+    started: Instant,
+    bars: Option<MultiProgress>,
+    state: Mutex<BoardState>,
+}
+
+struct BoardState {
+    all: Progress,
+    places: usize,
+    done: u64,
+    /// By place: label, share done, message.
+    running: BTreeMap<usize, (String, f64, String)>,
+}
+
+impl Board {
+    /// Of so many inputs, at least one.
+    pub fn new(task: &str, inputs: u64) -> Arc<Self> {
+        let bars = stderr().is_terminal().then(MultiProgress::new);
+        let bar = bars.as_ref().map(|bars| bars.add(ProgressBar::no_length()));
+        let mut all = Progress::of(task, bar);
+        all.set_total(Some(1000 * inputs));
+        Arc::new(Self {
+            inputs,
+            started: Instant::now(),
+            bars,
+            state: Mutex::new(BoardState {
+                all,
+                places: 0,
+                done: 0,
+                running: BTreeMap::new(),
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The progress of one input, which counts as done when it is dropped.
+    pub fn input(self: &Arc<Self>, label: &str) -> Progress {
+        let bars = self.bars.as_ref();
+        let bar = bars.map(|bars| bars.insert_from_back(1, ProgressBar::no_length()));
+        let mut progress = Progress::of(label, bar);
+        let mut state = self.state();
+        state.places += 1;
+        progress.board = Some((self.clone(), state.places));
+        if let Some(bar) = &progress.bar {
+            bar.set_style(style(false, true));
+        }
+        progress
+    }
+
+    fn update(&self, place: usize, label: &str, share: f64, message: &str) {
+        let mut state = self.state();
+        let entry = (label.to_owned(), share, message.to_owned());
+        state.running.insert(place, entry);
+        self.show(&mut state);
+    }
+
+    fn leave(&self, place: usize) {
+        let mut state = self.state();
+        state.running.remove(&place);
+        state.done += 1;
+        self.show(&mut state);
+    }
+
+    fn show(&self, state: &mut BoardState) {
+        let shares: f64 = state.running.values().map(|(_, share, _)| share).sum();
+        let done = state.done as f64 + shares;
+        let mut message = format!("{} of {}", state.done, count(self.inputs, "input"));
+        let elapsed = self.started.elapsed();
+        // The first second is that of the models.
+        if done > 0.0 && elapsed >= Duration::from_secs(2) {
+            let left = elapsed.mul_f64((self.inputs as f64 / done - 1.0).max(0.0));
+            message += &format!(", {} left", clock(left));
+        }
+        if self.bars.is_none() {
+            for (label, _, text) in state.running.values() {
+                message += &format!("; {label}: {text}");
+            }
+        }
+        state.all.update((1000.0 * done) as u64, &message);
+    }
+
+    /// Prints a line that stays.
+    pub fn note(&self, line: &str) {
+        self.state().all.note(line);
+    }
+}
+
+fn style(known_length: bool, one_of_several: bool) -> ProgressStyle {
+    let template = match (known_length, one_of_several) {
+        (true, false) => "{prefix} {bar:30} {percent:>3} % {wide_msg}",
+        (true, true) => "{prefix:20!} {bar:12} {percent:>3} % {wide_msg}",
+        (false, false) => "{prefix} {spinner} {wide_msg}",
+        (false, true) => "{prefix:20!} {spinner} {wide_msg}",
     };
     ProgressStyle::with_template(template).expect("the template is a valid constant")
 }

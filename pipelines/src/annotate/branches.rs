@@ -7,22 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use gst::prelude::*;
 
-use crate::graph::{chain, make, make_first, pad, set};
+use crate::graph::{chain, free_sink, make, make_first, pad, set};
 use crate::output::Output;
 use crate::stages::picture_queue;
 
-/// Sets what all sinks have: no waiting, neither for the clock nor for other sinks. The latter
-/// would be for ever, as an encoder looks ahead further than the queues reach.
-fn sink(name: &str) -> Result<gst::Element> {
-    let sink = make(name)?;
-    set(&sink, "sync", false)?;
-    set(&sink, "async", false)?;
-    Ok(sink)
-}
-
 /// A sink that writes to `output`.
 fn file_sink(output: &Output) -> Result<gst::Element> {
-    let sink = sink("filesink")?;
+    let sink = free_sink("filesink")?;
     sink.set_property("location", output.writable());
     Ok(sink)
 }
@@ -37,7 +28,7 @@ pub fn build_json(
     let json = make("facemetajson")?;
     let sink = match output {
         Some(output) => file_sink(output)?,
-        None => sink("fdsink")?,
+        None => free_sink("fdsink")?,
     };
     chain(pipeline, &[&queue, &json, &sink])?;
     tee.link(&queue)?;

@@ -1,0 +1,327 @@
+//! The inputs: found in folders, named, and compared with what was analysed before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::enroll::visible_entries;
+use crate::{output, record, stages};
+
+/// Extensions of files that may be videos. Pictures are those that the image reader knows.
+const VIDEOS: &[&str] = &[
+    "3g2", "3gp", "asf", "avi", "divx", "dv", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg",
+    "mpg", "mts", "mxf", "ogm", "ogv", "qt", "ts", "vob", "webm", "wmv", "y4m",
+];
+
+/// The folder of an input is named after it, but no longer than this, in bytes.
+const LONGEST_NAME: usize = 100;
+
+/// Names in the output folder that others write.
+const RESERVED: &[&str] = &["clusters", "clusters.json"];
+
+/// One file or stream to analyse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// As the user names it.
+    pub path: PathBuf,
+    /// What it is called in the summary: an absolute path, or the URI.
+    pub id: String,
+    /// Whether it is a single picture.
+    pub is_picture: bool,
+}
+
+impl Input {
+    fn new(path: PathBuf) -> Result<Self> {
+        let is_uri = !path.exists() && stages::uri(&path).is_ok();
+        let id = match is_uri {
+            true => path.display().to_string(),
+            false => std::path::absolute(&path)?.display().to_string(),
+        };
+        Ok(Self {
+            is_picture: !is_uri && is_picture(&path),
+            path,
+            id,
+        })
+    }
+
+    /// A text that changes with the input: size and time of change of a file.
+    pub fn state(&self) -> String {
+        let Ok(metadata) = fs::metadata(&self.path) else {
+            return String::new();
+        };
+        let changed = metadata
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+            .map_or(0, |time| time.as_nanos());
+        format!("{} {changed}", metadata.len())
+    }
+}
+
+fn is_picture(path: &Path) -> bool {
+    image::ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
+}
+
+fn is_video(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| VIDEOS.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// In the order of the arguments, those of a folder sorted, each once.
+    pub inputs: Vec<Input>,
+    /// Files in folders that are no media by their names.
+    pub others: u64,
+}
+
+/// The inputs that `paths` name. Of folders, the media in them and in their folders, but nothing in
+/// `results`, where the results go.
+pub fn find(paths: &[PathBuf], results: &Path) -> Result<Found> {
+    let mut found = Found::default();
+    for path in paths {
+        if path.is_dir() {
+            search(path, results, &mut found)?;
+        } else {
+            found.inputs.push(Input::new(path.clone())?);
+        }
+    }
+    let mut known = BTreeSet::new();
+    found.inputs.retain(|input| known.insert(input.id.clone()));
+    Ok(found)
+}
+
+fn search(folder: &Path, results: &Path, found: &mut Found) -> Result<()> {
+    if output::same_file(folder, results) {
+        return Ok(());
+    }
+    for path in visible_entries(folder)? {
+        if path.is_dir() {
+            // Links to folders may lead in circles.
+            if !path.is_symlink() {
+                search(&path, results, found)?;
+            }
+        } else if is_video(&path) || is_picture(&path) {
+            found.inputs.push(Input::new(path)?);
+        } else {
+            found.others += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Results of an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Earlier {
+    input: String,
+    pub fingerprint: String,
+}
+
+/// The results in a folder, by the names of their folders.
+pub fn earlier(results: &Path) -> Result<BTreeMap<String, Earlier>> {
+    let mut found = BTreeMap::new();
+    for path in visible_entries(results)? {
+        let summary = path.join("summary.json");
+        let name = path.file_name().and_then(|n| n.to_str());
+        if let Some(name) = name.filter(|_| summary.is_file()) {
+            // A summary that cannot be read is none.
+            if let Ok(earlier) = record::read::<Earlier>(&summary) {
+                found.insert(name.to_owned(), earlier);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The name of the folder of each input: that of its earlier results, or else a new one after its file
+/// name, which nothing in `results` has.
+pub fn names(inputs: &[Input], results: &Path, earlier: &BTreeMap<String, Earlier>) -> Vec<String> {
+    let before: BTreeMap<&str, &str> = earlier
+        .iter()
+        .map(|(name, earlier)| (earlier.input.as_str(), name.as_str()))
+        .collect();
+    let mut taken: BTreeSet<String> = RESERVED.iter().map(|name| name.to_string()).collect();
+    taken.extend(earlier.keys().map(|name| name.to_lowercase()));
+    inputs
+        .iter()
+        .map(|input| {
+            if let Some(name) = before.get(input.id.as_str()) {
+                return name.to_string();
+            }
+            let base = base_name(&input.path);
+            let numbered = (2u64..).map(|n| format!("{base}-{n}"));
+            let mut candidates = std::iter::once(base.clone()).chain(numbered);
+            let is_free = |name: &String| {
+                !taken.contains(&name.to_lowercase()) && !results.join(name).exists()
+            };
+            let name = candidates.find(is_free).unwrap_or(base.clone());
+            taken.insert(name.to_lowercase());
+            name
+        })
+        .collect()
+}
+
+/// A name for a folder after a path or URI: of its last part without extension, what is safe in names of
+/// files anywhere.
+fn base_name(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let path = match text.contains("://") {
+        true => Path::new(text.split(['?', '#']).next().unwrap_or_default()),
+        false => path,
+    };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let safe = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' | ' ' => c,
+        c if c.is_alphanumeric() => c,
+        _ => '_',
+    };
+    let mut name = String::new();
+    for c in stem.chars().map(safe) {
+        if name.len() + c.len_utf8() > LONGEST_NAME {
+            break;
+        }
+        name.push(c);
+    }
+    match name.trim_matches(['.', ' ']) {
+        "" => "input".into(),
+        name => name.to_owned(),
+    }
+}
+
+/// An exclusive hold on the folder of the results: two runs must not write into one.
+pub struct Lock {
+    _folder: fs::File,
+}
+
+impl Lock {
+    /// Makes the folder if it is not there.
+    pub fn take(results: &Path) -> Result<Self> {
+        use std::os::fd::AsRawFd;
+        let name = results.display();
+        fs::create_dir_all(results).with_context(|| format!("the folder {name} cannot be made"))?;
+        let folder = fs::File::open(results).with_context(|| format!("{name} cannot be read"))?;
+        // SAFETY: the descriptor is open.
+        let refused = unsafe { libc::flock(folder.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        // A file system that knows no locks is none of our business.
+        if refused != 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock
+        {
+            anyhow::bail!(
+                "another facepipe is writing into {name}; wait for it, or choose another"
+            );
+        }
+        Ok(Self { _folder: folder })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().expect("in a folder")).expect("writable");
+        fs::write(path, "").expect("writable");
+    }
+
+    #[test]
+    fn media_are_found_in_folders_once_and_results_are_left_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let results = folder.path().join("out");
+        for name in [
+            "b.MP4",
+            "a/x.jpeg",
+            "notes.txt",
+            ".hidden.mp4",
+            "out/x/thumbnails/1.jpg",
+        ] {
+            touch(&folder.path().join(name));
+        }
+        let paths = [
+            folder.path().join("b.MP4"),
+            folder.path().to_owned(),
+            "rtsp://cam/1".into(),
+            "gone.jpg".into(),
+        ];
+        let found = find(&paths, &results).expect("readable");
+        let names: Vec<_> = found
+            .inputs
+            .iter()
+            .map(|i| {
+                (
+                    i.path.file_name().expect("a name").to_string_lossy(),
+                    i.is_picture,
+                )
+            })
+            .collect();
+        let expected = [
+            ("b.MP4", false),
+            ("x.jpeg", true),
+            ("1", false),
+            ("gone.jpg", true),
+        ];
+        assert_eq!(
+            names,
+            expected.map(|(name, picture)| (name.into(), picture))
+        );
+        assert_eq!(found.others, 1);
+        assert_eq!(found.inputs[2].id, "rtsp://cam/1");
+        assert!(Path::new(&found.inputs[3].id).is_absolute());
+    }
+
+    #[test]
+    fn names_of_folders_are_safe_unique_and_stay() {
+        let results = tempfile::tempdir().expect("a temporary folder");
+        touch(&results.path().join("mine/notes.txt"));
+        let input = |path: &str| Input::new(path.into()).expect("a path");
+        let inputs = [
+            input("/a/film.mp4"),
+            input("/b/Film.mkv"),
+            input("/b/..mp4"),
+            input("/b/mine.mp4"),
+            input("/b/clusters.mp4"),
+            input("rtsp://cam/a:b?pass=1"),
+            input("/c/名前 1.mp4"),
+        ];
+        let empty = BTreeMap::new();
+        let names = super::names(&inputs, results.path(), &empty);
+        let expected = [
+            "film",
+            "Film-2",
+            "input",
+            "mine-2",
+            "clusters-2",
+            "a_b",
+            "名前 1",
+        ];
+        assert_eq!(names, expected);
+
+        let summary = format!(r#"{{"input":{:?},"fingerprint":"x"}}"#, inputs[1].id);
+        let folder = results.path().join("Film-2");
+        touch(&folder.join("summary.json"));
+        fs::write(folder.join("summary.json"), summary).expect("writable");
+        let earlier = earlier(results.path()).expect("readable");
+        assert_eq!(earlier["Film-2"].fingerprint, "x");
+        let again = super::names(&inputs[1..2], results.path(), &earlier);
+        assert_eq!(again, ["Film-2"], "not the free `Film`");
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let long = format!("/{}.mp4", "é".repeat(80));
+        assert_eq!(base_name(Path::new(&long)), "é".repeat(50));
+    }
+
+    #[test]
+    fn two_runs_do_not_share_a_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let results = folder.path().join("new/out");
+        let lock = Lock::take(&results).expect("free");
+        assert!(Lock::take(&results).is_err());
+        drop(lock);
+        assert!(Lock::take(&results).is_ok());
+    }
+}

@@ -1,0 +1,548 @@
+//! `facepipe analyze` as its users run it, on real photos and videos.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use serde_json::Value;
+
+use common::{assert_code, enroll, facepipe, media, names, people, run, stderr, stdout};
+
+fn analyze(inputs: &[&Path], results: &Path) -> Command {
+    let mut command = facepipe();
+    command.arg("analyze").args(inputs).arg("-o").arg(results);
+    command
+}
+
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn summary(results: &Path, name: &str) -> Value {
+    json(&results.join(name).join("summary.json"))
+}
+
+/// The frames and the tracks of `faces.jsonl`.
+fn lines(results: &Path, name: &str) -> (Vec<Value>, Vec<Value>) {
+    fs::read_to_string(results.join(name).join("faces.jsonl"))
+        .expect("written")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect(line))
+        .partition(|line| line["type"] == "frame")
+}
+
+/// The tracks that `tracks.safetensors` has embeddings of, and how many numbers each has.
+fn embedded(results: &Path, name: &str) -> (Vec<u64>, usize) {
+    let bytes = fs::read(results.join(name).join("tracks.safetensors")).expect("written");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("valid");
+    let metadata = header.metadata().as_ref().expect("metadata");
+    assert_eq!(metadata["model"], "sface");
+    assert_eq!(metadata["model-sha256"].len(), 64);
+    let tracks: Vec<u64> = serde_json::from_str(&metadata["tracks"]).expect("JSON");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+    let tensor = file.tensor("embeddings").expect("there");
+    assert_eq!(tensor.shape()[0], tracks.len());
+    for row in tensor.data().chunks_exact(4 * tensor.shape()[1]) {
+        let numbers = row.as_chunks::<4>().0.iter();
+        let square: f32 = numbers.map(|b| f32::from_le_bytes(*b).powi(2)).sum();
+        assert!((square - 1.0).abs() < 1e-4, "normalised: {square}");
+    }
+    (tracks, tensor.shape()[1])
+}
+
+fn copy(from: &str, to: &Path) -> PathBuf {
+    fs::create_dir_all(to.parent().expect("in a folder")).expect("writable");
+    fs::copy(media(from), to).expect("writable");
+    to.to_owned()
+}
+
+/// A gallery of Ann, who is in `single_face.mp4`, and Tom, who is not.
+fn ann_and_tom() -> (tempfile::TempDir, PathBuf) {
+    let folder = people(&[("Ann", "single_face.jpg"), ("Tom", "Tom_Hanks_54745.png")]);
+    assert_code(&run(&mut enroll(folder.path())), 0);
+    let gallery = folder.path().join("g.safetensors");
+    (folder, gallery)
+}
+
+#[test]
+fn a_folder_is_analysed_and_what_is_broken_does_not_stop_the_rest() {
+    let (folder, gallery) = ann_and_tom();
+    let films = folder.path().join("films");
+    copy("single_face.mp4", &films.join("ann.mp4"));
+    copy("multi_face.jpg", &films.join("more/band.jpg"));
+    fs::write(films.join("broken.mp4"), "no video\n".repeat(99)).expect("writable");
+    fs::write(films.join("readme.txt"), "no media").expect("writable");
+    // Among the inputs, but not one of them.
+    let results = films.join("results");
+    let analyze = || {
+        let mut command = analyze(&[&films], &results);
+        command.arg("--gallery").arg(&gallery);
+        command
+    };
+
+    let output = run(&mut analyze());
+    assert_code(&output, 3);
+    let said = stderr(&output);
+    assert!(said.contains("1 file skipped"), "{said}");
+    assert!(said.contains("broken.mp4: "), "{said}");
+    assert!(stdout(&output).contains("Ann"), "{}", stdout(&output));
+    assert_eq!(names(&results), ["ann", "band"]);
+    let files = [
+        "faces.jsonl",
+        "summary.json",
+        "thumbnails",
+        "tracks.safetensors",
+    ];
+    assert_eq!(names(&results.join("ann")), files);
+
+    let ann = summary(&results, "ann");
+    assert_eq!((&ann["version"], &ann["frames"]), (&1.into(), &72.into()));
+    assert_eq!((&ann["width"], &ann["height"]), (&640.into(), &360.into()));
+    assert_eq!(ann["input"], films.join("ann.mp4").display().to_string());
+    let duration = ann["duration_ns"].as_f64().expect("a number");
+    assert!((duration / 1e9 - 2.4).abs() < 0.1, "{duration}");
+    let person = &ann["people"][0];
+    assert_eq!(person["name"], "Ann");
+    assert!(
+        person["share"].as_f64().expect("a number") > 0.9,
+        "{person}"
+    );
+    assert!(
+        person["age"].is_f64() && person["gender"] == "male",
+        "{person}"
+    );
+    let track = &ann["tracks"][0];
+    let thumbnail = track["thumbnail"].as_str().expect("a path");
+    let picture = image::open(results.join("ann").join(thumbnail)).expect("a picture");
+    assert_eq!((picture.width(), picture.height()), (160, 160));
+    let (frames, tracks) = lines(&results, "ann");
+    assert_eq!((frames.len(), tracks.len()), (72, 1));
+    assert_eq!(
+        embedded(&results, "ann"),
+        (vec![track["track"].as_u64().expect("an id")], 128)
+    );
+
+    let band = summary(&results, "band");
+    assert_eq!(
+        (&band["frames"], &band["duration_ns"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(band["tracks"].as_array().map(Vec::len), Some(5));
+    assert_eq!(embedded(&results, "band").0.len(), 5);
+    assert_eq!(names(&results.join("band/thumbnails")).len(), 5);
+
+    // Done is done, and the broken one is tried again.
+    let written = || fs::metadata(results.join("ann/summary.json")).and_then(|m| m.modified());
+    let before = written().expect("written");
+    let output = run(analyze().arg("--json"));
+    assert_code(&output, 3);
+    assert_eq!(stderr(&output).matches("was done before").count(), 2);
+    assert_eq!(written().expect("written"), before);
+    let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON and nothing else");
+    let states: Vec<_> = report
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|r| &r["state"])
+        .collect();
+    assert_eq!(states, ["done-before", "failed", "done-before"]);
+    assert_eq!(report[0]["people"][0]["name"], "Ann");
+
+    // Other options, a changed file, or --force: again.
+    fs::remove_file(films.join("broken.mp4")).expect("there");
+    let output = run(analyze().args(["--interval", "2"]));
+    assert_code(&output, 0);
+    assert_ne!(written().expect("written"), before);
+    copy("mask_blue.jpg", &films.join("more/band.jpg"));
+    let output = run(analyze().args(["--interval", "2"]));
+    assert_code(&output, 0);
+    assert_eq!(stderr(&output).matches("was done before").count(), 1);
+    assert!(
+        summary(&results, "band")["tracks"]
+            .as_array()
+            .expect("a list")
+            .len()
+            < 5
+    );
+    let output = run(analyze().args(["--interval", "2", "--force"]));
+    assert_code(&output, 0);
+    assert!(!stderr(&output).contains("was done before"));
+    assert_eq!(names(&results), ["ann", "band"]);
+}
+
+#[test]
+fn pictures_are_turned_upright_and_may_have_alpha() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let upright = image::open(media("single_face.jpg")).expect("a photo");
+    // Stored lying on its side, with the EXIF orientation 6: turn by 90° clockwise to view.
+    let path = folder.path().join("phone.jpg");
+    upright
+        .rotate270()
+        .into_rgb8()
+        .save(&path)
+        .expect("writable");
+    let jpeg = fs::read(&path).expect("just written");
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let mut turned = jpeg[..2].to_vec();
+    turned.extend([0xff, 0xe1, 0, exif.len() as u8 + 2]);
+    turned.extend(exif);
+    turned.extend(&jpeg[2..]);
+    fs::write(&path, turned).expect("writable");
+    let alpha = folder.path().join("alpha.png");
+    upright.to_rgba8().save(&alpha).expect("writable");
+
+    let results = folder.path().join("out");
+    assert_code(&run(&mut analyze(&[&path, &alpha], &results)), 0);
+    for name in ["phone", "alpha"] {
+        let summary = summary(&results, name);
+        assert_eq!(
+            (&summary["width"], &summary["height"]),
+            (&upright.width().into(), &upright.height().into()),
+            "{name}"
+        );
+        assert_eq!(
+            summary["tracks"].as_array().map(Vec::len),
+            Some(1),
+            "{name}"
+        );
+        let (frames, _) = lines(&results, name);
+        let eyes = &frames[0]["faces"][0]["landmarks"];
+        let y = |i: usize| eyes[i][1].as_f64().expect("two eyes");
+        assert!((y(0) - y(1)).abs() < 20.0, "level eyes: {eyes}");
+    }
+}
+
+#[test]
+fn a_video_without_faces_and_a_lack_of_inputs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let results = folder.path().join("out");
+    assert_code(&run(&mut analyze(&[&media("no_face.mp4")], &results)), 0);
+    let empty = summary(&results, "no_face");
+    assert_eq!(
+        (&empty["people"], &empty["tracks"]),
+        (&Value::Array(vec![]), &Value::Array(vec![]))
+    );
+    assert_eq!(embedded(&results, "no_face").0, [0u64; 0]);
+
+    let missing = folder.path().join("missing.mp4");
+    let output = run(&mut analyze(&[&missing], &results));
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("missing.mp4 does not exist"),
+        "{}",
+        stderr(&output)
+    );
+    let nothing = folder.path().join("nothing");
+    fs::create_dir(&nothing).expect("writable");
+    assert_code(&run(&mut analyze(&[&nothing], &results)), 1);
+    // Nobody to restrict names to.
+    let video = media("single_face.mp4");
+    assert_code(
+        &run(analyze(&[&video], &results).args(["--main-persons", "1"])),
+        2,
+    );
+    // A model that is not there is no fault of an input.
+    let output = run(analyze(&[&video], &results).args(["--detector", "nonesuch"]));
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("nonesuch.json"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// The different texts in a key of the faces of one track.
+fn values(frames: &[Value], track: &Value, key: &str) -> Vec<String> {
+    let faces = frames
+        .iter()
+        .flat_map(|f| f["faces"].as_array().expect("a list"));
+    let mut values: Vec<String> = faces
+        .filter(|f| &f["track"] == track)
+        .map(|f| f[key].to_string())
+        .collect();
+    values.dedup();
+    values
+}
+
+#[test]
+fn whole_tracks_are_written_back_to_their_first_frame() {
+    let (folder, gallery) = ann_and_tom();
+    let video = media("single_face.mp4");
+    let analyze = |smoothing: &str| {
+        let results = folder.path().join(smoothing);
+        let mut command = analyze(&[&video], &results);
+        command.arg("--gallery").arg(&gallery);
+        assert_code(&run(command.args(["--smoothing", smoothing])), 0);
+        lines(&results, "single_face")
+    };
+    let (frames, tracks) = analyze("track");
+    let id = &tracks[0]["track"];
+    for key in ["name", "name_confidence", "age", "gender"] {
+        assert_eq!(
+            values(&frames, id, key),
+            [tracks[0][key].to_string()],
+            "{key}"
+        );
+    }
+    let (running, same) = analyze("running");
+    assert_eq!(same, tracks);
+    let ages = values(&running, id, "age");
+    assert!((2..10).contains(&ages.len()), "{ages:?}");
+    assert_eq!(ages.last(), Some(&tracks[0]["age"].to_string()));
+    let (single, same) = analyze("none");
+    assert_eq!(same[0]["name"], tracks[0]["name"]);
+    let ages = values(&single, id, "age");
+    assert!(ages.len() > 30, "an age a frame: {ages:?}");
+}
+
+#[test]
+fn ctrl_c_leaves_whole_results_and_the_next_run_goes_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let results = folder.path().join("out");
+    let inputs = [media("single_face.jpg"), media("WolfgangLanger_Pexels.mp4")];
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let analyze = || {
+        let mut command = analyze(&inputs, &results);
+        command.args(["--jobs", "1", "--no-age-gender", "--interval", "4"]);
+        command
+    };
+    let child = analyze()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let working = results.join(".WolfgangLanger_Pexels.part/faces.part");
+    let begin = Instant::now();
+    while fs::metadata(&working).map_or(0, |m| m.len()) == 0 {
+        assert!(
+            begin.elapsed() < Duration::from_secs(120),
+            "no second input"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let interrupted = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(interrupted.expect("kill runs").success());
+    let output = child.wait_with_output().expect("ends");
+    assert_code(&output, 130);
+    assert_eq!(names(&results), ["single_face"]);
+    assert!(results.join("single_face/summary.json").is_file());
+
+    let output = run(&mut analyze());
+    assert_code(&output, 0);
+    assert_eq!(stderr(&output).matches("was done before").count(), 1);
+    assert_eq!(names(&results), ["WolfgangLanger_Pexels", "single_face"]);
+    assert_eq!(summary(&results, "WolfgangLanger_Pexels")["frames"], 472);
+}
+
+// ---- main persons, measured
+
+/// Who is in the panes of the mosaic, from left to right.
+const PANES: [&str; 3] = ["wolfgang", "selfie", "portrait"];
+const PANE: f64 = 640.0;
+
+/// Writes a video of three people side by side, `width` pixels wide of 1920: two clips, and a portrait
+/// that wanders through its pane.
+fn mosaic(width: u32, to: &Path) {
+    let clip = |name: &str| {
+        format!(
+            "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale ! \
+             video/x-raw,width=640,height=360 ! queue",
+            media(name).display()
+        )
+    };
+    let description = format!(
+        "compositor name=mix sink_0::xpos=0 sink_1::xpos=640 sink_2::xpos=1290 ! \
+         video/x-raw,format=I420,width=1920,height=360,framerate=30/1 ! queue ! videoscale ! \
+         video/x-raw,width={width},height={} ! x264enc speed-preset=veryfast ! mp4mux ! \
+         filesink location=\"{}\" {} ! mix.sink_0  {} ! mix.sink_1 \
+         filesrc location=\"{}\" ! jpegdec ! videoconvert ! videoscale ! \
+         video/x-raw,width=360,height=360 ! imagefreeze num-buffers=590 ! \
+         video/x-raw,framerate=30/1 ! queue ! mix.sink_2",
+        width * 360 / 1920,
+        to.display(),
+        clip("WolfgangLanger_Pexels.mp4"),
+        clip("single_face.mp4"),
+        media("0-f15-hao-ph.jpg").display(),
+    );
+    let pipeline = gst::parse::launch(&description).expect("a valid pipeline");
+    let pipeline = pipeline
+        .downcast::<gst::Pipeline>()
+        .expect("several elements");
+    let pad = pipeline
+        .by_name("mix")
+        .and_then(|mix| mix.static_pad("sink_2"))
+        .expect("requested above");
+    pad.add_probe(gst::PadProbeType::BUFFER, |pad, info| {
+        if let Some(pts) = info.buffer().and_then(|b| b.pts()) {
+            let phase = pts.nseconds() as f64 / 4e9 * std::f64::consts::TAU;
+            pad.set_property("xpos", 1290 + (100.0 - 100.0 * phase.cos()) as i32);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    pipeline.set_state(gst::State::Playing).expect("starts");
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let bus = pipeline.bus().expect("has a bus");
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(300), &kinds);
+    pipeline.set_state(gst::State::Null).expect("stops");
+    assert!(message.is_some_and(|m| m.type_() == gst::MessageType::Eos));
+}
+
+/// A gallery with one photo of each of the three, the faces of all other photos, and of each of those
+/// whom they show.
+fn crowd(folder: &Path, without: Option<&str>) -> PathBuf {
+    use gstfacerecog::gallery::{Gallery, ModelId, Row};
+    let photos = folder.join("photos");
+    if !photos.exists() {
+        fs::create_dir_all(&photos).expect("writable");
+        // An early frame of the clip.
+        let frame = photos.join("wolfgang.png");
+        let description = format!(
+            "filesrc location=\"{}\" ! decodebin ! identity eos-after=8 ! videoconvert ! \
+             pngenc snapshot=false ! multifilesink location=\"{}\"",
+            media("WolfgangLanger_Pexels.mp4").display(),
+            frame.display()
+        );
+        let pipeline = gst::parse::launch(&description).expect("a valid pipeline");
+        pipeline.set_state(gst::State::Playing).expect("starts");
+        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+        let bus = pipeline.bus().expect("has a bus");
+        let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
+        pipeline.set_state(gst::State::Null).expect("stops");
+        assert!(message.is_some_and(|m| m.type_() == gst::MessageType::Eos));
+        copy("single_face.jpg", &photos.join("selfie.jpg"));
+        let portrait = image::open(media("0-f15-hao-ph.jpg")).expect("a photo");
+        portrait
+            .fliph()
+            .save(photos.join("portrait.jpg"))
+            .expect("writable");
+        for decoy in [
+            "t1.jpg",
+            "multi_face.jpg",
+            "Tom_Hanks_54745.png",
+            "0-f1-su-ph.jpg",
+            "15-f13-anc-ph.jpg",
+            "45-m7-di-ph.jpg",
+            "BWPictureHuman.jpg",
+            "mask_white.jpg",
+        ] {
+            copy(decoy, &photos.join(decoy));
+        }
+        assert_code(&run(&mut analyze(&[&photos], &folder.join("embedded"))), 0);
+    }
+    let mut gallery: Option<Gallery> = None;
+    for name in names(&folder.join("embedded")) {
+        let path = folder
+            .join("embedded")
+            .join(&name)
+            .join("tracks.safetensors");
+        let bytes = fs::read(path).expect("written");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("valid");
+        let metadata = header.metadata().as_ref().expect("metadata");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+        let tensor = file.tensor("embeddings").expect("there");
+        let gallery = gallery.get_or_insert_with(|| {
+            let model = ModelId {
+                name: metadata["model"].clone(),
+                sha256: metadata["model-sha256"].clone(),
+            };
+            Gallery::new(model, tensor.shape()[1])
+        });
+        for (i, row) in tensor
+            .data()
+            .chunks_exact(4 * tensor.shape()[1])
+            .enumerate()
+        {
+            let numbers = row.as_chunks::<4>().0.iter();
+            let embedding: Vec<f32> = numbers.map(|b| f32::from_le_bytes(*b)).collect();
+            let person = match PANES.contains(&name.as_str()) {
+                true => name.clone(),
+                false => format!("{name} {i}"),
+            };
+            if without != Some(&person) {
+                let source = name.clone();
+                assert!(gallery.push(Row { person, source }, &embedding));
+            }
+        }
+    }
+    let path = folder.join(format!(
+        "without-{}.safetensors",
+        without.unwrap_or("nobody")
+    ));
+    let gallery = gallery.expect("some photos");
+    println!(
+        "{} rows of {} people",
+        gallery.len(),
+        gallery.people().len()
+    );
+    gallery.write(&path).expect("writable");
+    path
+}
+
+/// Detected faces of all panes, and those of them that bear the right name.
+fn score(frames: &[Value], width: u32, without: Option<&str>) -> (usize, usize) {
+    let pane = PANE * f64::from(width) / 1920.0;
+    let mut scores = (0, 0);
+    for face in frames
+        .iter()
+        .flat_map(|f| f["faces"].as_array().expect("a list"))
+    {
+        if face["predicted"] == true {
+            continue;
+        }
+        let number = |i: usize| face["box"][i].as_f64().expect("a box");
+        let person = PANES[((number(0) + number(2) / 2.0) / pane).clamp(0.0, 2.0) as usize];
+        let expected = if without == Some(person) {
+            "Unknown"
+        } else {
+            person
+        };
+        scores.0 += 1;
+        scores.1 += usize::from(face["name"] == expected);
+    }
+    scores
+}
+
+#[test]
+#[ignore = "a measurement: prints a table of recognition precision"]
+fn precision_with_and_without_main_persons() {
+    gst::init().expect("GStreamer starts");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    println!("size, gallery without, smoothing, main persons: right of detected, precision");
+    for width in [640u32, 384] {
+        let video = folder.path().join(format!("mosaic-{width}.mp4"));
+        mosaic(width, &video);
+        for without in [None, Some("wolfgang")] {
+            let gallery = crowd(folder.path(), without);
+            for smoothing in ["track", "none"] {
+                for main in ["", "3", "20%"] {
+                    let results = folder.path().join("out");
+                    let mut command = analyze(&[&video], &results);
+                    command
+                        .arg("--gallery")
+                        .arg(&gallery)
+                        .arg("--no-age-gender");
+                    // Every second frame is enough to count.
+                    command.args(["--interval", "2", "--smoothing", smoothing]);
+                    if !main.is_empty() {
+                        command.args(["--main-persons", main]);
+                    }
+                    assert_code(&run(&mut command), 0);
+                    let (frames, _) = lines(&results, &format!("mosaic-{width}"));
+                    let (all, right) = score(&frames, width, without);
+                    println!(
+                        "{width} {} {smoothing} {main:>3}: {right} of {all}, {:.4}",
+                        without.unwrap_or("-"),
+                        right as f64 / all as f64
+                    );
+                }
+            }
+        }
+    }
+}
