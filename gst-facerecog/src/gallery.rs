@@ -255,6 +255,15 @@ impl Gallery {
         }
     }
 
+    /// The person of a row, an index for [`Gallery::person_name`].
+    pub fn person_of(&self, row: usize) -> usize {
+        self.roll.person[row] as usize
+    }
+
+    pub fn source_of(&self, row: usize) -> &str {
+        self.roll.source(row)
+    }
+
     pub fn embedding(&self, row: usize) -> &[f32] {
         &self.numbers.exact()[row * self.dimensions..(row + 1) * self.dimensions]
     }

@@ -40,7 +40,8 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    enroll: the gallery was written, but some images were left out
+  3    enroll, gallery add: the gallery was written, but some images were left out;
+       gallery verify: something is doubtful
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]
@@ -60,7 +61,7 @@ enum Command {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
-    /// Written, but without some of the images.
+    /// Written, but without some of the images; or checked, and not without findings.
     Incomplete,
     /// Ended by Ctrl-C; whatever was written is whole.
     Interrupted,

@@ -15,6 +15,7 @@ use crate::graph::{chain, make, set};
 
 /// What the stages can be told.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Name the faces after the people in this gallery, made by `facepipe enroll`
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -151,6 +151,16 @@ struct Header<'a> {
     tensors: HashMap<String, TensorInfo>,
 }
 
+/// The header in an order of its own, so that equal galleries are equal files. (The library's own has a
+/// hash map.)
+#[derive(Serialize)]
+struct WrittenHeader<'a> {
+    #[serde(rename = "__metadata__")]
+    metadata: BTreeMap<&'a str, &'a str>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, TensorInfo>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct RowText<'a> {
     #[serde(borrow)]
@@ -468,23 +478,20 @@ fn header(gallery: &Gallery, with_fixed: bool) -> io::Result<Vec<u8>> {
         &rows,
     ];
     let notes = gallery.notes.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-    let metadata: HashMap<String, String> = notes
-        .chain(OURS.into_iter().zip(ours))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
     let numbers = gallery.len() * gallery.dimensions;
     let info = |dtype, first, last| TensorInfo {
         dtype,
         shape: vec![gallery.len(), gallery.dimensions],
         data_offsets: (first, last),
     };
-    let mut tensors = vec![(EXACT.to_owned(), info(Dtype::F32, 0, 4 * numbers))];
+    let mut tensors = BTreeMap::from([(EXACT, info(Dtype::F32, 0, 4 * numbers))]);
     if with_fixed {
-        let fixed = info(Dtype::I16, 4 * numbers, 6 * numbers);
-        tensors.push((FIXED.to_owned(), fixed));
+        tensors.insert(FIXED, info(Dtype::I16, 4 * numbers, 6 * numbers));
     }
-    let header = Metadata::new(Some(metadata), tensors).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&header)?;
+    let mut header = serde_json::to_vec(&WrittenHeader {
+        metadata: notes.chain(OURS.into_iter().zip(ours)).collect(),
+        tensors,
+    })?;
     let start = (8 + header.len()).next_multiple_of(ALIGNMENT);
     header.resize(start - 8, b' ');
     if header.len() > MAX_HEADER {
@@ -720,8 +727,9 @@ mod tests {
         let bytes = folder.written(&whole, u64::MAX);
         let read = parse(Content::Copied(bytes)).expect("readable");
         assert_eq!(read, whole, "bit by bit");
-        assert_eq!(read.notes, whole.notes);
         let again = folder.written(&read, u64::MAX);
+        assert_eq!(again, folder.written(&whole, u64::MAX), "the same file");
+        assert_eq!(read.notes, whole.notes);
         let again = parse(Content::Copied(again)).expect("readable");
         assert_eq!((&again, &again.notes), (&whole, &whole.notes));
         let mut copy = Gallery::new(whole.model.clone(), 32);
