@@ -48,10 +48,14 @@ fn name(gallery: &Gallery, row: usize) -> &str {
     gallery.person_name(gallery.person_of(row))
 }
 
-/// Cosine distance of vectors of length 1.
+/// Cosine distance of vectors of length 1; 2, the largest, if it is no number, as in a damaged row.
 pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
-    (1.0 - products.sum::<f64>()).max(0.0)
+    let distance = 1.0 - products.sum::<f64>();
+    match distance.is_nan() {
+        true => 2.0,
+        false => distance.max(0.0),
+    }
 }
 
 /// A source like `wanted` that is not taken yet: `1.jpg`, else `1 (2).jpg`, …
@@ -287,6 +291,7 @@ mod tests {
         assert_eq!(find(&gallery, "Eve", &[0.0, 9.0]).as_deref(), Some("x"));
         assert_eq!(find(&gallery, "Ann", &[0.0, 9.0]), None);
         assert_eq!(find(&gallery, "Eve", &[0.0, 0.0]), None);
+        assert_eq!(distance(&[f32::NAN, 0.0], &[1.0, 0.0]), 2.0);
     }
 
     #[test]
