@@ -73,7 +73,11 @@ pub fn build_video(
         size,
         picture_queue()?,
     ];
-    elements.extend(video_encoder()?);
+    let encoder = video_encoder()?;
+    if let Some(encoder) = encoder.first() {
+        assume_rate(&pad(encoder, "sink")?);
+    }
+    elements.extend(encoder);
     elements.extend([coded_queue()?, mux.clone(), file_sink(output)?]);
     chain(pipeline, &elements.iter().collect::<Vec<_>>())?;
     tee.link(&queue)?;
@@ -127,6 +131,26 @@ fn fill_durations(pad: &gst::Pad) {
             buffer.make_mut().set_duration(duration);
         }
         *previous = buffer.pts();
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Tells an encoder of 25 frames a second where the rate is unknown, as it is of RTSP: x264enc 1.22 makes
+/// a grey picture without. The times of the frames stay.
+fn assume_rate(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+        let event = info.event().map(|event| event.view());
+        if let Some(gst::EventView::Caps(event)) = event {
+            let mut caps = event.caps_owned();
+            let unknown = |s: &gst::StructureRef| {
+                s.get::<gst::Fraction>("framerate")
+                    .is_ok_and(|rate| rate.numer() == 0)
+            };
+            if caps.iter().any(unknown) {
+                caps.make_mut().set("framerate", gst::Fraction::new(25, 1));
+                info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
+            }
+        }
         gst::PadProbeReturn::Ok
     });
 }
