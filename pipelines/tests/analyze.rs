@@ -7,16 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use gst::prelude::*;
 use serde_json::Value;
 
-use common::{assert_code, enroll, facepipe, media, names, people, run, stderr, stdout};
-
-fn analyze(inputs: &[&Path], results: &Path) -> Command {
-    let mut command = facepipe();
-    command.arg("analyze").args(inputs).arg("-o").arg(results);
-    command
-}
+use common::{
+    analyze, assert_code, copy, enroll, lines, media, names, people, run, stderr, stdout,
+};
 
 fn json(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -25,15 +20,6 @@ fn json(path: &Path) -> Value {
 
 fn summary(results: &Path, name: &str) -> Value {
     json(&results.join(name).join("summary.json"))
-}
-
-/// The frames and the tracks of `faces.jsonl`.
-fn lines(results: &Path, name: &str) -> (Vec<Value>, Vec<Value>) {
-    fs::read_to_string(results.join(name).join("faces.jsonl"))
-        .expect("written")
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect(line))
-        .partition(|line| line["type"] == "frame")
 }
 
 /// The tracks that `tracks.safetensors` has embeddings of, and how many numbers each has.
@@ -53,12 +39,6 @@ fn embedded(results: &Path, name: &str) -> (Vec<u64>, usize) {
         assert!((square - 1.0).abs() < 1e-4, "normalised: {square}");
     }
     (tracks, tensor.shape()[1])
-}
-
-fn copy(from: &str, to: &Path) -> PathBuf {
-    fs::create_dir_all(to.parent().expect("in a folder")).expect("writable");
-    fs::copy(media(from), to).expect("writable");
-    to.to_owned()
 }
 
 /// A gallery of Ann, who is in `single_face.mp4`, and Tom, who is not.
@@ -339,210 +319,4 @@ fn ctrl_c_leaves_whole_results_and_the_next_run_goes_on() {
     assert_eq!(stderr(&output).matches("was done before").count(), 1);
     assert_eq!(names(&results), ["WolfgangLanger_Pexels", "single_face"]);
     assert_eq!(summary(&results, "WolfgangLanger_Pexels")["frames"], 472);
-}
-
-// ---- main persons, measured
-
-/// Who is in the panes of the mosaic, from left to right.
-const PANES: [&str; 3] = ["wolfgang", "selfie", "portrait"];
-const PANE: f64 = 640.0;
-
-/// Writes a video of three people side by side, `width` pixels wide of 1920: two clips, and a portrait
-/// that wanders through its pane.
-fn mosaic(width: u32, to: &Path) {
-    let clip = |name: &str| {
-        format!(
-            "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale ! \
-             video/x-raw,width=640,height=360 ! queue",
-            media(name).display()
-        )
-    };
-    let description = format!(
-        "compositor name=mix sink_0::xpos=0 sink_1::xpos=640 sink_2::xpos=1290 ! \
-         video/x-raw,format=I420,width=1920,height=360,framerate=30/1 ! queue ! videoscale ! \
-         video/x-raw,width={width},height={} ! x264enc speed-preset=veryfast ! mp4mux ! \
-         filesink location=\"{}\" {} ! mix.sink_0  {} ! mix.sink_1 \
-         filesrc location=\"{}\" ! jpegdec ! videoconvert ! videoscale ! \
-         video/x-raw,width=360,height=360 ! imagefreeze num-buffers=590 ! \
-         video/x-raw,framerate=30/1 ! queue ! mix.sink_2",
-        width * 360 / 1920,
-        to.display(),
-        clip("WolfgangLanger_Pexels.mp4"),
-        clip("single_face.mp4"),
-        media("0-f15-hao-ph.jpg").display(),
-    );
-    let pipeline = gst::parse::launch(&description).expect("a valid pipeline");
-    let pipeline = pipeline
-        .downcast::<gst::Pipeline>()
-        .expect("several elements");
-    let pad = pipeline
-        .by_name("mix")
-        .and_then(|mix| mix.static_pad("sink_2"))
-        .expect("requested above");
-    pad.add_probe(gst::PadProbeType::BUFFER, |pad, info| {
-        if let Some(pts) = info.buffer().and_then(|b| b.pts()) {
-            let phase = pts.nseconds() as f64 / 4e9 * std::f64::consts::TAU;
-            pad.set_property("xpos", 1290 + (100.0 - 100.0 * phase.cos()) as i32);
-        }
-        gst::PadProbeReturn::Ok
-    });
-    pipeline.set_state(gst::State::Playing).expect("starts");
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let bus = pipeline.bus().expect("has a bus");
-    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(300), &kinds);
-    pipeline.set_state(gst::State::Null).expect("stops");
-    assert!(message.is_some_and(|m| m.type_() == gst::MessageType::Eos));
-}
-
-/// A gallery with one photo of each of the three, the faces of all other photos, and of each of those
-/// whom they show.
-fn crowd(folder: &Path, without: Option<&str>) -> PathBuf {
-    use gstfacerecog::gallery::{Gallery, ModelId, Row};
-    let photos = folder.join("photos");
-    if !photos.exists() {
-        fs::create_dir_all(&photos).expect("writable");
-        // An early frame of the clip.
-        let frame = photos.join("wolfgang.png");
-        let description = format!(
-            "filesrc location=\"{}\" ! decodebin ! identity eos-after=8 ! videoconvert ! \
-             pngenc snapshot=false ! multifilesink location=\"{}\"",
-            media("WolfgangLanger_Pexels.mp4").display(),
-            frame.display()
-        );
-        let pipeline = gst::parse::launch(&description).expect("a valid pipeline");
-        pipeline.set_state(gst::State::Playing).expect("starts");
-        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-        let bus = pipeline.bus().expect("has a bus");
-        let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
-        pipeline.set_state(gst::State::Null).expect("stops");
-        assert!(message.is_some_and(|m| m.type_() == gst::MessageType::Eos));
-        copy("single_face.jpg", &photos.join("selfie.jpg"));
-        let portrait = image::open(media("0-f15-hao-ph.jpg")).expect("a photo");
-        portrait
-            .fliph()
-            .save(photos.join("portrait.jpg"))
-            .expect("writable");
-        for decoy in [
-            "t1.jpg",
-            "multi_face.jpg",
-            "Tom_Hanks_54745.png",
-            "0-f1-su-ph.jpg",
-            "15-f13-anc-ph.jpg",
-            "45-m7-di-ph.jpg",
-            "BWPictureHuman.jpg",
-            "mask_white.jpg",
-        ] {
-            copy(decoy, &photos.join(decoy));
-        }
-        assert_code(&run(&mut analyze(&[&photos], &folder.join("embedded"))), 0);
-    }
-    let mut gallery: Option<Gallery> = None;
-    for name in names(&folder.join("embedded")) {
-        let path = folder
-            .join("embedded")
-            .join(&name)
-            .join("tracks.safetensors");
-        let bytes = fs::read(path).expect("written");
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("valid");
-        let metadata = header.metadata().as_ref().expect("metadata");
-        let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
-        let tensor = file.tensor("embeddings").expect("there");
-        let gallery = gallery.get_or_insert_with(|| {
-            let model = ModelId {
-                name: metadata["model"].clone(),
-                sha256: metadata["model-sha256"].clone(),
-            };
-            Gallery::new(model, tensor.shape()[1])
-        });
-        for (i, row) in tensor
-            .data()
-            .chunks_exact(4 * tensor.shape()[1])
-            .enumerate()
-        {
-            let numbers = row.as_chunks::<4>().0.iter();
-            let embedding: Vec<f32> = numbers.map(|b| f32::from_le_bytes(*b)).collect();
-            let person = match PANES.contains(&name.as_str()) {
-                true => name.clone(),
-                false => format!("{name} {i}"),
-            };
-            if without != Some(&person) {
-                let source = name.clone();
-                assert!(gallery.push(Row { person, source }, &embedding));
-            }
-        }
-    }
-    let path = folder.join(format!(
-        "without-{}.safetensors",
-        without.unwrap_or("nobody")
-    ));
-    let gallery = gallery.expect("some photos");
-    println!(
-        "{} rows of {} people",
-        gallery.len(),
-        gallery.people().len()
-    );
-    gallery.write(&path).expect("writable");
-    path
-}
-
-/// Detected faces of all panes, and those of them that bear the right name.
-fn score(frames: &[Value], width: u32, without: Option<&str>) -> (usize, usize) {
-    let pane = PANE * f64::from(width) / 1920.0;
-    let mut scores = (0, 0);
-    for face in frames
-        .iter()
-        .flat_map(|f| f["faces"].as_array().expect("a list"))
-    {
-        if face["predicted"] == true {
-            continue;
-        }
-        let number = |i: usize| face["box"][i].as_f64().expect("a box");
-        let person = PANES[((number(0) + number(2) / 2.0) / pane).clamp(0.0, 2.0) as usize];
-        let expected = if without == Some(person) {
-            "Unknown"
-        } else {
-            person
-        };
-        scores.0 += 1;
-        scores.1 += usize::from(face["name"] == expected);
-    }
-    scores
-}
-
-#[test]
-#[ignore = "a measurement: prints a table of recognition precision"]
-fn precision_with_and_without_main_persons() {
-    gst::init().expect("GStreamer starts");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    println!("size, gallery without, smoothing, main persons: right of detected, precision");
-    for width in [640u32, 384] {
-        let video = folder.path().join(format!("mosaic-{width}.mp4"));
-        mosaic(width, &video);
-        for without in [None, Some("wolfgang")] {
-            let gallery = crowd(folder.path(), without);
-            for smoothing in ["track", "none"] {
-                for main in ["", "3", "20%"] {
-                    let results = folder.path().join("out");
-                    let mut command = analyze(&[&video], &results);
-                    command
-                        .arg("--gallery")
-                        .arg(&gallery)
-                        .arg("--no-age-gender");
-                    // Every second frame is enough to count.
-                    command.args(["--interval", "2", "--smoothing", smoothing]);
-                    if !main.is_empty() {
-                        command.args(["--main-persons", main]);
-                    }
-                    assert_code(&run(&mut command), 0);
-                    let (frames, _) = lines(&results, &format!("mosaic-{width}"));
-                    let (all, right) = score(&frames, width, without);
-                    println!(
-                        "{width} {} {smoothing} {main:>3}: {right} of {all}, {:.4}",
-                        without.unwrap_or("-"),
-                        right as f64 / all as f64
-                    );
-                }
-            }
-        }
-    }
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub fn media(name: &str) -> PathBuf {
@@ -84,4 +85,27 @@ pub fn enroll(folder: &Path) -> Command {
         .arg("-o")
         .arg(folder.join("g.safetensors"));
     command
+}
+
+/// `facepipe analyze INPUTS -o RESULTS`.
+pub fn analyze(inputs: &[&Path], results: &Path) -> Command {
+    let mut command = facepipe();
+    command.arg("analyze").args(inputs).arg("-o").arg(results);
+    command
+}
+
+/// The frames and the tracks of `faces.jsonl`.
+pub fn lines(results: &Path, name: &str) -> (Vec<Value>, Vec<Value>) {
+    fs::read_to_string(results.join(name).join("faces.jsonl"))
+        .expect("written")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect(line))
+        .partition(|line| line["type"] == "frame")
+}
+
+/// Copies a file of the media.
+pub fn copy(from: &str, to: &Path) -> PathBuf {
+    fs::create_dir_all(to.parent().expect("in a folder")).expect("writable");
+    fs::copy(media(from), to).expect("writable");
+    to.to_owned()
 }
