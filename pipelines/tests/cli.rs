@@ -361,6 +361,34 @@ fn annotate_keeps_every_frame_where_the_rate_varies() {
 }
 
 #[test]
+fn annotate_shows_a_picture_where_the_rate_cannot_be_true() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // As some H.264 streams behind RTSP have it; x264enc makes grey frames.
+    let size = |rate: &str| {
+        let input = folder.path().join("in.mkv");
+        produce(&format!(
+            "filesrc location={} ! decodebin ! videoconvert \
+             ! capssetter caps=\"video/x-raw,framerate=(fraction){rate}\" ! jpegenc \
+             ! matroskamux ! filesink location={}",
+            media("single_face.mp4").display(),
+            input.display()
+        ));
+        let output = folder.path().join("out.mp4");
+        assert_code(
+            &run(facepipe()
+                .arg("annotate")
+                .arg(&input)
+                .arg("-o")
+                .arg(&output)),
+            0,
+        );
+        fs::metadata(&output).expect("written").len()
+    };
+    let (usual, odd) = (size("30/1"), size("24000/1"));
+    assert!(5 * odd > 4 * usual, "{odd} bytes instead of {usual}");
+}
+
+#[test]
 fn annotate_turns_rotated_videos_upright() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (input, output) = (folder.path().join("in.mp4"), folder.path().join("out.mp4"));

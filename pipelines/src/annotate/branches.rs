@@ -124,7 +124,9 @@ fn fill_durations(pad: &gst::Pad) {
                 .pts()
                 .zip(*previous)
                 .and_then(|(pts, before)| pts.checked_sub(before));
-            let duration = frame_duration(pad)
+            let duration = pad
+                .current_caps()
+                .and_then(|caps| frame_duration(&caps))
                 .or(since)
                 .filter(|&duration| is_plausible(duration))
                 .unwrap_or(gst::ClockTime::from_mseconds(40));
@@ -135,21 +137,18 @@ fn fill_durations(pad: &gst::Pad) {
     });
 }
 
-/// Tells an encoder of 25 frames a second where the rate is unknown, as it is of RTSP: x264enc 1.22 makes
-/// a grey picture without. The times of the frames stay.
+/// Tells an encoder of 25 frames a second where the caps have no rate, or one that no camera has
+/// (24000/1 by some H.264 streams behind RTSP), with which x264enc makes grey pictures. The times of
+/// the frames stay.
 fn assume_rate(pad: &gst::Pad) {
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
         let event = info.event().map(|event| event.view());
-        if let Some(gst::EventView::Caps(event)) = event {
+        if let Some(gst::EventView::Caps(event)) = event
+            && frame_duration(event.caps()).is_none()
+        {
             let mut caps = event.caps_owned();
-            let unknown = |s: &gst::StructureRef| {
-                s.get::<gst::Fraction>("framerate")
-                    .is_ok_and(|rate| rate.numer() == 0)
-            };
-            if caps.iter().any(unknown) {
-                caps.make_mut().set("framerate", gst::Fraction::new(25, 1));
-                info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
-            }
+            caps.make_mut().set("framerate", gst::Fraction::new(25, 1));
+            info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
         }
         gst::PadProbeReturn::Ok
     });
@@ -160,9 +159,9 @@ fn is_plausible(duration: gst::ClockTime) -> bool {
     duration >= gst::ClockTime::from_useconds(100)
 }
 
-/// The duration of a frame by the caps of `pad`; `None` where the rate varies.
-fn frame_duration(pad: &gst::Pad) -> Option<gst::ClockTime> {
-    let rate: gst::Fraction = pad.current_caps()?.structure(0)?.get("framerate").ok()?;
+/// The duration of a frame by its caps; `None` where the rate varies or cannot be true.
+fn frame_duration(caps: &gst::CapsRef) -> Option<gst::ClockTime> {
+    let rate: gst::Fraction = caps.structure(0)?.get("framerate").ok()?;
     let numer = u64::try_from(rate.numer()).ok().filter(|&n| n > 0)?;
     let denom = u64::try_from(rate.denom()).ok()?;
     gst::ClockTime::SECOND
