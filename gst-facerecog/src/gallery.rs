@@ -1,16 +1,21 @@
-//! The gallery: embeddings of known people. `file.rs` knows its file, `scan.rs` searches it.
+//! The gallery: embeddings of known people. `file.rs` knows its file, `scan.rs` searches it,
+//! `images.rs` tells which rows come of one image.
 
 mod file;
+mod images;
 mod scan;
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use face_core::Error;
 use serde::{Deserialize, Serialize};
 
 use file::MappedNumbers;
+use images::Images;
+pub use images::{variation_of, variation_source};
 
 /// Whose face a row is, and the picture that it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +36,13 @@ pub struct ModelId {
 #[derive(Debug, Clone)]
 pub struct Gallery {
     pub model: ModelId,
+    /// What its file says besides, in the metadata; kept when it is written.
+    pub notes: BTreeMap<String, String>,
     dimensions: usize,
     roll: Roll,
     numbers: Numbers,
+    /// Found when first needed; unset again by every new row.
+    images: OnceLock<Option<Images>>,
 }
 
 /// Whose each row is and where it comes from, a few bytes a row.
@@ -165,6 +174,15 @@ pub fn normalised(embedding: &[f32]) -> Option<Vec<f32>> {
     })
 }
 
+/// A vector of length 1 as it is, another one [`normalised`].
+fn unit(embedding: &[f32]) -> Option<Vec<f32>> {
+    let is_unit = (scan::similarity(embedding, embedding) - 1.0).abs() < 1e-6;
+    match is_unit {
+        true => Some(embedding.to_vec()),
+        false => normalised(embedding),
+    }
+}
+
 impl Gallery {
     /// An empty gallery for embeddings of `dimensions` numbers by `model`.
     pub fn new(model: ModelId, dimensions: usize) -> Self {
@@ -176,6 +194,8 @@ impl Gallery {
                 exact: Vec::new(),
                 fixed: Vec::new(),
             },
+            notes: BTreeMap::new(),
+            images: OnceLock::new(),
         }
     }
 
@@ -188,10 +208,24 @@ impl Gallery {
         let Some(unit) = normalised(embedding) else {
             return false;
         };
+        self.push_unit(&row, &unit)
+    }
+
+    /// Adds a row of `other`, its numbers as they are, under the name `person`. `false` if it has
+    /// another length (or if the sources of all rows exceed 4 GB).
+    pub fn push_row(&mut self, other: &Gallery, row: usize, person: &str) -> bool {
+        let source = other.row(row).source;
+        let person = person.to_owned();
+        other.dimensions == self.dimensions
+            && self.push_unit(&Row { person, source }, other.embedding(row))
+    }
+
+    fn push_unit(&mut self, row: &Row, unit: &[f32]) -> bool {
         if !self.roll.push(&row.person, &row.source) {
             return false;
         }
-        self.numbers.push(&unit);
+        self.images = OnceLock::new();
+        self.numbers.push(unit);
         true
     }
 
@@ -219,6 +253,15 @@ impl Gallery {
             person: self.roll.person(row).to_owned(),
             source: self.roll.source(row).to_owned(),
         }
+    }
+
+    /// The person of a row, an index for [`Gallery::person_name`].
+    pub fn person_of(&self, row: usize) -> usize {
+        self.roll.person[row] as usize
+    }
+
+    pub fn source_of(&self, row: usize) -> &str {
+        self.roll.source(row)
     }
 
     pub fn embedding(&self, row: usize) -> &[f32] {

@@ -14,12 +14,12 @@ pub struct Verdict {
     pub distance: f64,
 }
 
-/// Lets the nearest neighbours of one embedding vote. `neighbors` holds the `k` nearest, nearest
-/// first.
+/// Lets the nearest neighbours of one embedding vote. `neighbors` holds the `k` nearest images
+/// ([`Gallery::nearest_images`]), nearest first: variations of an image have one vote together.
 ///
 /// Each neighbour within `threshold` votes for its person, each beyond it for nobody; the majority
-/// decides. A person with fewer than `k` rows cannot cast `k` votes: what counts is the share of the
-/// votes that person could cast, and at least half of them must have been cast. (With `k` rows for
+/// decides. A person with fewer than `k` images cannot cast `k` votes: what counts is the share of the
+/// votes that person could cast, and at least half of them must have been cast. (With `k` images for
 /// everybody that is the plain majority; without it nobody with a single photograph would ever be
 /// recognised.) Of equal people the nearest wins.
 pub fn decide(gallery: &Gallery, neighbors: &[Neighbor], k: usize, threshold: f64) -> Verdict {
@@ -35,7 +35,7 @@ pub fn decide(gallery: &Gallery, neighbors: &[Neighbor], k: usize, threshold: f6
             None => votes.push((neighbor.person, 1, neighbor.distance)),
         }
     }
-    let possible = |person: usize| gallery.rows_of(person).min(k).max(1);
+    let possible = |person: usize| gallery.images_of(person).min(k).max(1);
     // max_by_key takes the last of equals, so the list is turned around: the nearest of them.
     let winner = votes.iter().rev().max_by_key(|(_, count, _)| *count);
     match winner {
@@ -193,6 +193,35 @@ mod tests {
             decide(&empty, &empty.nearest(&[1.0, 0.0], 6), 6, 0.6).person,
             None
         );
+    }
+
+    /// Ann has one photo at 0° with eight variations, Bob two at 20° and 24°.
+    #[test]
+    fn variations_of_a_photo_do_not_outvote_photos() {
+        let mut gallery = Gallery::new(gallery().model, 2);
+        let mut push = |person: &str, source: String, degrees: f32| {
+            let (y, x) = degrees.to_radians().sin_cos();
+            let person = person.into();
+            assert!(gallery.push(Row { person, source }, &[x, y]));
+        };
+        push("ann", "1.jpg".into(), 0.0);
+        for i in 1..9u8 {
+            push("ann", format!("1.jpg#{i}"), i.into());
+        }
+        push("bob", "1.jpg".into(), 20.0);
+        push("bob", "2.jpg".into(), 24.0);
+        let ask = |degrees: f32| {
+            let (y, x) = degrees.to_radians().sin_cos();
+            let neighbors = gallery.nearest_images(&[x, y], 6);
+            decide(&gallery, &neighbors, 6, 0.3)
+        };
+        // Two photos against one, though one of its variations is the nearest row.
+        let bob = ask(13.0);
+        assert_eq!((bob.person.as_deref(), bob.share), (Some("bob"), 1.0));
+        // One photo is all that Ann could have, and its nearest variation says how near.
+        let ann = ask(-40.0);
+        assert_eq!((ann.person.as_deref(), ann.share), (Some("ann"), 1.0));
+        assert!((ann.distance - (1.0 - 40f64.to_radians().cos())).abs() < 1e-6);
     }
 
     #[test]

@@ -41,7 +41,8 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    enroll, analyze: written, but without some of the images or inputs
+  3    enroll, gallery add, analyze: written, but without some of the images or inputs;
+       gallery verify: something is doubtful
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]
@@ -61,7 +62,7 @@ enum Command {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
-    /// Written, but without some of the images or inputs.
+    /// Written, but without some of the images or inputs; or checked, and not without findings.
     Incomplete,
     /// Ended by Ctrl-C; whatever was written is whole.
     Interrupted,

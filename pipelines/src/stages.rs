@@ -16,6 +16,7 @@ use crate::ui::{self, Progress};
 
 /// What the stages can be told.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Name the faces after the people in this gallery, made by `facepipe enroll`
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]

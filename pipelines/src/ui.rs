@@ -1,10 +1,11 @@
 //! What the user sees while waiting and at the end: progress and tables.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, stderr};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use unicode_width::UnicodeWidthStr;
 
@@ -232,6 +233,25 @@ pub fn video_progress(
     )
 }
 
+/// The rate of `done` steps of `total` in `elapsed`, and the time left.
+pub fn steps_left(done: u64, total: u64, elapsed: Duration) -> String {
+    let speed = rate(done as f64, elapsed);
+    if speed == 0.0 {
+        return "? left".into();
+    }
+    let left = total.saturating_sub(done) as f64 / speed;
+    let left = clock(Duration::from_secs_f64(left.min(1e9)));
+    format!("{speed:.1}/s, {left} left")
+}
+
+/// Prints to standard output; it is no error if whoever reads it has seen enough.
+pub fn print(text: &str) -> Result<()> {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("standard output cannot be written"),
+    }
+}
+
 /// `count` a second, 0 where no time has passed.
 pub fn rate(count: f64, elapsed: Duration) -> f64 {
     let seconds = elapsed.as_secs_f64();
@@ -334,6 +354,8 @@ mod tests {
             video_progress(s(10), None, 250, s(5)),
             "00:10, 250 frames, 50.0 fps"
         );
+        assert_eq!(steps_left(20, 80, s(5)), "4.0/s, 00:15 left");
+        assert_eq!(steps_left(0, 80, s(5)), "? left");
         assert!(video_progress(s(0), Some(s(40)), 0, s(0)).ends_with("? left"));
     }
 }

@@ -159,7 +159,7 @@ impl State {
         let k = settings.neighbors as usize;
         Some(decide(
             gallery,
-            &gallery.nearest(embedding, k),
+            &gallery.nearest_images(embedding, k),
             k,
             threshold,
         ))

@@ -16,12 +16,12 @@
 //! always.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::ops::{Deref, Range};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use face_core::Error;
 use memmap2::Mmap;
@@ -32,10 +32,13 @@ use safetensors::{Dtype, SafeTensorError};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Gallery, ModelId, Numbers, Roll, normalised, scan};
+use super::{Gallery, ModelId, Numbers, Roll, scan, unit};
 
 const FORMAT: &str = "gst-face-gallery";
 const VERSION: &str = "1";
+
+/// The metadata that we write.
+const OURS: [&str; 5] = ["format", "version", "model", "model-sha256", "rows"];
 
 const EXACT: &str = "embeddings";
 const FIXED: &str = "embeddings_i16";
@@ -148,6 +151,16 @@ struct Header<'a> {
     tensors: HashMap<String, TensorInfo>,
 }
 
+/// The header in an order of its own, so that equal galleries are equal files. (The library's own has a
+/// hash map.)
+#[derive(Serialize)]
+struct WrittenHeader<'a> {
+    #[serde(rename = "__metadata__")]
+    metadata: BTreeMap<&'a str, &'a str>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, TensorInfo>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct RowText<'a> {
     #[serde(borrow)]
@@ -204,6 +217,14 @@ impl<'a> Header<'a> {
 
     fn value(&self, key: &str) -> Result<String, String> {
         serde_json::from_str(self.raw(key)?).map_err(no_gallery)
+    }
+
+    /// The metadata that is not ours.
+    fn notes(&self) -> Result<BTreeMap<String, String>, String> {
+        let others = self.metadata.keys().filter(|key| !OURS.contains(&&***key));
+        others
+            .map(|key| Ok((key.to_string(), self.value(key)?)))
+            .collect()
     }
 }
 
@@ -339,17 +360,23 @@ fn parse(content: Content) -> Result<Gallery, String> {
         name: header.value("model")?,
         sha256: header.value("model-sha256")?,
     };
+    let notes = header.notes()?;
     drop(header);
     let numbers = numbers(content, exact, fixed, dimensions).map_err(|row| {
         let person = roll.person(row);
         format!("damaged: a row of {person:?} has no direction")
     })?;
-    Ok(Gallery {
+    let gallery = Gallery {
         model,
+        notes,
         dimensions,
         roll,
         numbers,
-    })
+        images: OnceLock::new(),
+    };
+    // Not while a stream plays.
+    gallery.find_images();
+    Ok(gallery)
 }
 
 /// The mapped numbers if they can be used as they are, else copies. Fails with the number of a row
@@ -370,7 +397,8 @@ fn numbers(
         for (i, numbers) in numbers.chunks_exact(dimensions).enumerate() {
             row.clear();
             row.extend(numbers.iter().map(|&b| f32::from_le_bytes(b)));
-            let unit = normalised(&row).ok_or(i)?;
+            // So that a gallery that is read and written again keeps its numbers.
+            let unit = unit(&row).ok_or(i)?;
             owned.1.extend(unit.iter().map(|v| scan::fixed(*v)));
             owned.0.extend(unit);
         }
@@ -442,29 +470,28 @@ fn header(gallery: &Gallery, with_fixed: bool) -> io::Result<Vec<u8>> {
         })
         .collect();
     let rows = serde_json::to_string(&rows)?;
-    let metadata = HashMap::from(
-        [
-            ("format", FORMAT),
-            ("version", VERSION),
-            ("model", &gallery.model.name),
-            ("model-sha256", &gallery.model.sha256),
-            ("rows", &rows),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned())),
-    );
+    let ours = [
+        FORMAT,
+        VERSION,
+        &gallery.model.name,
+        &gallery.model.sha256,
+        &rows,
+    ];
+    let notes = gallery.notes.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     let numbers = gallery.len() * gallery.dimensions;
     let info = |dtype, first, last| TensorInfo {
         dtype,
         shape: vec![gallery.len(), gallery.dimensions],
         data_offsets: (first, last),
     };
-    let mut tensors = vec![(EXACT.to_owned(), info(Dtype::F32, 0, 4 * numbers))];
+    let mut tensors = BTreeMap::from([(EXACT, info(Dtype::F32, 0, 4 * numbers))]);
     if with_fixed {
-        let fixed = info(Dtype::I16, 4 * numbers, 6 * numbers);
-        tensors.push((FIXED.to_owned(), fixed));
+        tensors.insert(FIXED, info(Dtype::I16, 4 * numbers, 6 * numbers));
     }
-    let header = Metadata::new(Some(metadata), tensors).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&header)?;
+    let mut header = serde_json::to_vec(&WrittenHeader {
+        metadata: notes.chain(OURS.into_iter().zip(ours)).collect(),
+        tensors,
+    })?;
     let start = (8 + header.len()).next_multiple_of(ALIGNMENT);
     header.resize(start - 8, b' ');
     if header.len() > MAX_HEADER {
@@ -688,6 +715,41 @@ mod tests {
         assert!(error.to_string().contains("a row of \"ann\""), "{error}");
         let missing = read(&folder.0.path().join("none"), LARGE).expect_err("no such file");
         assert!(missing.to_string().contains("facepipe enroll"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_read_and_written_again_stays_as_it_is() {
+        let folder = Folder::new();
+        let mut whole = gallery(&["ann", "bob"]);
+        whole
+            .notes
+            .insert("made-for".into(), "the \"party\"".into());
+        let bytes = folder.written(&whole, u64::MAX);
+        let read = parse(Content::Copied(bytes)).expect("readable");
+        assert_eq!(read, whole, "bit by bit");
+        let again = folder.written(&read, u64::MAX);
+        assert_eq!(again, folder.written(&whole, u64::MAX), "the same file");
+        assert_eq!(read.notes, whole.notes);
+        let again = parse(Content::Copied(again)).expect("readable");
+        assert_eq!((&again, &again.notes), (&whole, &whole.notes));
+        let mut copy = Gallery::new(whole.model.clone(), 32);
+        assert!(copy.push_row(&again, 3, "eve") && !copy.push_row(&gallery_of_2(), 0, "eve"));
+        assert_eq!(copy.embedding(0), whole.embedding(3));
+        assert_eq!(
+            (&*copy.row(0).person, &*copy.row(0).source),
+            ("eve", "bob/3.jpg")
+        );
+    }
+
+    /// One row of two dimensions.
+    fn gallery_of_2() -> Gallery {
+        let mut small = Gallery::new(gallery(&[]).model, 2);
+        let row = Row {
+            person: "x".into(),
+            source: String::new(),
+        };
+        assert!(small.push(row, &[1.0, 1.0]));
+        small
     }
 
     #[test]

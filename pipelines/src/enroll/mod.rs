@@ -1,0 +1,265 @@
+//! `facepipe enroll`: photos of people, a folder a person, into a gallery.
+
+mod augment;
+mod folders;
+mod images;
+mod look;
+mod variations;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use face_core::model::{Model, Task};
+use gstfacerecog::gallery::{Gallery, ModelId};
+use serde::Serialize;
+
+use crate::gallery::edit;
+use crate::ui::{self, Progress};
+use crate::{Outcome, interrupt, output};
+pub use folders::{collect_files, visible_entries};
+pub use images::read_image;
+pub use look::{Embedder, Options, Reason};
+
+/// Make a gallery of known people from photos
+///
+/// PEOPLE_DIR holds one folder a person, named after that person, with one photo or more:
+///
+///   people/Ann/1.jpg
+///   people/Ann/holiday.png
+///   people/Bob/portrait.webp
+///
+/// Each photo should show one face. Photos without a face, or with several, are left out and listed
+/// at the end. Photos cropped tightly around a face are fine.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The folder with one folder a person; hidden files and folders are skipped
+    people_dir: PathBuf,
+
+    /// The gallery to write; an existing one is replaced when all photos are done
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    options: Options,
+
+    /// Print the table at the end as JSON, alone on standard output
+    #[arg(long)]
+    json: bool,
+
+    /// The model that tells faces apart: a name, or the path of an .onnx file. Galleries can only be
+    /// used with the model they were made by
+    #[arg(long, value_name = "MODEL", default_value = "sface")]
+    model: String,
+}
+
+/// A person and photos, in order.
+pub struct Person {
+    pub name: String,
+    pub photos: Vec<Photo>,
+}
+
+/// A photo, and what it is called in the gallery.
+pub struct Photo {
+    pub path: PathBuf,
+    pub source: String,
+}
+
+/// What became of one person's photos.
+#[derive(Default, Serialize)]
+struct PersonReport {
+    person: String,
+    images: usize,
+    /// Images whose face is in the gallery.
+    used: usize,
+    left_out: usize,
+    /// Rows of the gallery that came of them.
+    rows: usize,
+}
+
+/// A photo that is not in the gallery.
+#[derive(Serialize)]
+struct LeftOut {
+    person: String,
+    source: String,
+    reason: String,
+}
+
+/// The table at the end.
+#[derive(Serialize)]
+pub struct Report {
+    /// `None` if nothing was written.
+    pub gallery: Option<String>,
+    model: String,
+    images: usize,
+    pub used: usize,
+    rows: usize,
+    people: Vec<PersonReport>,
+    left_out: Vec<LeftOut>,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    output::check_folder(&args.output)?;
+    let people = folders::find_people(&args.people_dir)?;
+    let (model, dimensions) = recognition_model(&args.model)?;
+    let mut gallery = Gallery::new(model, dimensions);
+    let mut embedder = Embedder::start(&args.options, &args.model)?;
+
+    // A photo may be there twice: whoever wants to know asks `gallery verify`.
+    let Some(mut report) = enroll("enroll", people, &mut embedder, &mut gallery, Twice::Add)?
+    else {
+        eprintln!("enroll: stopped by Ctrl-C, no gallery was written");
+        return Ok(Outcome::Interrupted);
+    };
+    if !gallery.is_empty() {
+        gallery.write(&args.output)?;
+        report.gallery = Some(args.output.display().to_string());
+    }
+    report.print(args.json)?;
+    ensure!(
+        !gallery.is_empty(),
+        "no photo shows a usable face; no gallery was written"
+    );
+    Ok(report.outcome())
+}
+
+/// The identity of the recognition model and the length of its embeddings.
+pub fn recognition_model(name: &str) -> Result<(ModelId, usize)> {
+    let model = Model::find(name)?;
+    model.expect_task(Task::Recognition)?;
+    let (_, sha256) = model.read_weights()?;
+    let dimensions = model
+        .descriptor
+        .dimensions
+        .with_context(|| format!("the descriptor of model `{name}` has no `dimensions`"))?;
+    Ok((
+        ModelId {
+            name: model.descriptor.name,
+            sha256,
+        },
+        dimensions,
+    ))
+}
+
+/// What to do with a photo that the gallery holds already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Twice {
+    Add,
+    LeaveOut,
+}
+
+/// Adds all photos to the gallery; `None` if Ctrl-C came in between.
+pub fn enroll(
+    task: &'static str,
+    people: Vec<Person>,
+    embedder: &mut Embedder,
+    gallery: &mut Gallery,
+    twice: Twice,
+) -> Result<Option<Report>> {
+    let paths = people.iter().flat_map(|p| &p.photos);
+    let paths: Vec<PathBuf> = paths.map(|photo| photo.path.clone()).collect();
+    let mut progress = Progress::new(task, Some(paths.len() as u64));
+    let begin = Instant::now();
+    let mut report = Report {
+        gallery: None,
+        model: gallery.model.name.clone(),
+        images: paths.len(),
+        used: 0,
+        rows: 0,
+        people: Vec::new(),
+        left_out: Vec::new(),
+    };
+    let images = images::read_ahead(paths);
+    let mut done = 0;
+    for person in people {
+        let mut counts = PersonReport {
+            images: person.photos.len(),
+            ..Default::default()
+        };
+        for photo in person.photos {
+            let left = ui::steps_left(done, report.images as u64, begin.elapsed());
+            progress.update(done, &format!("{left}, {}", photo.source));
+            if interrupt::requested() {
+                return Ok(None);
+            }
+            let image = images
+                .recv()
+                .context("the thread that reads photos ended early")?;
+            let looked = embedder
+                .embeddings(image)
+                .with_context(|| format!("{}", photo.path.display()))?;
+            done += 1;
+            let added = looked.and_then(|embeddings| {
+                let known = match twice {
+                    Twice::Add => None,
+                    Twice::LeaveOut => edit::find(gallery, &person.name, &embeddings[0]),
+                };
+                match known {
+                    Some(source) => Err(Reason::Known(source)),
+                    None => edit::add_image(gallery, &person.name, &photo.source, &embeddings)
+                        .ok_or(Reason::NoEmbedding),
+                }
+            });
+            match added {
+                Ok(rows) => {
+                    counts.used += 1;
+                    counts.rows += rows;
+                }
+                Err(reason) => report.left_out.push(LeftOut {
+                    person: person.name.clone(),
+                    source: photo.source,
+                    reason: reason.to_string(),
+                }),
+            }
+        }
+        counts.left_out = counts.images - counts.used;
+        counts.person = person.name;
+        report.used += counts.used;
+        report.rows += counts.rows;
+        report.people.push(counts);
+    }
+    Ok(Some(report))
+}
+
+impl Report {
+    pub fn outcome(&self) -> Outcome {
+        match self.left_out.is_empty() {
+            true => Outcome::Done,
+            false => Outcome::Incomplete,
+        }
+    }
+
+    /// Prints the report to standard output.
+    pub fn print(&self, json: bool) -> Result<()> {
+        ui::print(&match json {
+            true => serde_json::to_string_pretty(self)? + "\n",
+            false => self.readable(),
+        })
+    }
+
+    /// The report as a table and lists.
+    fn readable(&self) -> String {
+        let line = |person: &str, images: usize, used: usize, rows: usize| {
+            let numbers = [images, used, images - used, rows].map(|n| n.to_string());
+            [&[person.to_owned()], &numbers[..]].concat()
+        };
+        let head = ["person", "images", "faces used", "left out", "rows"];
+        let mut lines = vec![head.map(String::from).to_vec()];
+        let people = self.people.iter();
+        lines.extend(people.map(|p| line(&p.person, p.images, p.used, p.rows)));
+        let all = ui::count(self.people.len() as u64, "person");
+        lines.push(line(&all, self.images, self.used, self.rows));
+        let mut text = ui::table(&lines);
+        if !self.left_out.is_empty() {
+            text += "\nleft out:\n";
+            for photo in &self.left_out {
+                text += &format!("  {}: {}\n", photo.source, photo.reason);
+            }
+        }
+        if let Some(gallery) = &self.gallery {
+            text += &format!("\ngallery: {gallery} (model {})\n", self.model);
+        }
+        text
+    }
+}

@@ -1,0 +1,363 @@
+//! `facepipe gallery`: what is in a gallery, whether it is any good, and changes to it.
+
+pub mod edit;
+mod show;
+mod verify;
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use face_core::model::Model;
+use gstfacerecog::gallery::Gallery;
+
+use crate::enroll::{self, Embedder, Person, Photo};
+use crate::ui::{self, Progress};
+use crate::{Outcome, interrupt, output};
+
+/// Look into galleries, check them, and change them
+///
+/// A changed gallery is written whole or not at all, readable by its owner only. Streams that use it
+/// go on with the one they have read.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Info(InfoArgs),
+    List(ListArgs),
+    Add(AddArgs),
+    Remove(RemoveArgs),
+    Rename(RenameArgs),
+    Merge(MergeArgs),
+    Verify(VerifyArgs),
+}
+
+/// Show model, dimensions, people, images, rows and size of a gallery
+#[derive(clap::Args)]
+struct InfoArgs {
+    /// The gallery
+    file: PathBuf,
+
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// List people, their images, and how many rows came of each
+#[derive(clap::Args)]
+struct ListArgs {
+    /// The gallery
+    file: PathBuf,
+
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Add photos of one person, who may be new, to a gallery
+///
+/// Photos are read as by `enroll`, with the gallery's model. Those without a face or with several,
+/// and those that the gallery holds already, are left out and listed at the end.
+#[derive(clap::Args)]
+struct AddArgs {
+    /// The gallery
+    file: PathBuf,
+
+    /// The person
+    person: String,
+
+    /// Photos, or folders of photos
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+
+    #[command(flatten)]
+    options: enroll::Options,
+
+    /// The model that the gallery was made by, if it is not found by its name: the path of an .onnx
+    /// file
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// Print the table at the end as JSON, alone on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove people, or some of their images, from a gallery
+#[derive(clap::Args)]
+struct RemoveArgs {
+    /// The gallery
+    file: PathBuf,
+
+    /// The people
+    #[arg(required = true, value_name = "PERSON")]
+    people: Vec<String>,
+
+    /// Remove only this image of them, as `gallery list` calls it, with its variations; may be given
+    /// several times
+    #[arg(long = "image", value_name = "SOURCE")]
+    images: Vec<String>,
+}
+
+/// Give a person in a gallery another name
+#[derive(clap::Args)]
+struct RenameArgs {
+    /// The gallery
+    file: PathBuf,
+
+    /// The name of now
+    old: String,
+
+    /// The new name
+    new: String,
+
+    /// NEW is somebody in the gallery already, and the two are one person
+    #[arg(long)]
+    into_existing: bool,
+}
+
+/// Write one gallery that holds all people of several
+///
+/// The galleries must be made by the same model. People of one name become one person; an image that
+/// is there already, of the same person and with the same numbers, is dropped.
+#[derive(clap::Args)]
+struct MergeArgs {
+    /// The galleries
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// The gallery to write, which may be one of those
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// Print the table as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Report what is doubtful about a gallery: people who look alike, images that are probably mislabelled,
+/// duplicates, people with too few images
+///
+/// Two people look alike where the cosine distance of their nearest rows is within the threshold up to
+/// which faces are taken for one person. An image is probably mislabelled where another person is
+/// within that threshold, and nearer than every other image of its own person. The exit code is 3 if
+/// anything was found.
+#[derive(clap::Args)]
+struct VerifyArgs {
+    /// The gallery
+    file: PathBuf,
+
+    /// The cosine distance up to which faces are taken for one person; the model's own by default
+    #[arg(long, value_name = "D", value_parser = distance)]
+    distance_threshold: Option<f64>,
+
+    /// How many images of a person are recommended; 0 for any number
+    #[arg(long, value_name = "N", default_value_t = RECOMMENDED_IMAGES)]
+    min_images: u32,
+
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// With three, a name takes two of them: one that is mislabelled, or looks like somebody else, does not
+/// suffice.
+const RECOMMENDED_IMAGES: u32 = 3;
+
+fn distance(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|d| (0.0..=2.0).contains(d) && *d > 0.0)
+        .ok_or_else(|| "expected a number above 0, at most 2".to_owned())
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    match &args.command {
+        Command::Info(args) => info(args),
+        Command::List(args) => list(args),
+        Command::Add(args) => add(args),
+        Command::Remove(args) => remove(args),
+        Command::Rename(args) => rename(args),
+        Command::Merge(args) => merge(args),
+        Command::Verify(args) => verify(args),
+    }
+}
+
+fn info(args: &InfoArgs) -> Result<Outcome> {
+    let gallery = Gallery::read(&args.file)?;
+    let size = fs::metadata(&args.file)
+        .with_context(|| format!("{} cannot be read", args.file.display()))?
+        .len();
+    show::Info::new(&args.file, size, &gallery).print(args.json)?;
+    Ok(Outcome::Done)
+}
+
+fn list(args: &ListArgs) -> Result<Outcome> {
+    show::List::new(&Gallery::read(&args.file)?).print(args.json)?;
+    Ok(Outcome::Done)
+}
+
+fn add(args: &AddArgs) -> Result<Outcome> {
+    ensure!(!args.person.trim().is_empty(), "the person's name is empty");
+    let mut gallery = Gallery::read(&args.file)?;
+    let model = args.model.as_ref().unwrap_or(&gallery.model.name).clone();
+    let (id, _) = enroll::recognition_model(&model).with_context(|| {
+        let name = &gallery.model.name;
+        format!("the gallery was made by the model `{name}`; name its file by --model")
+    })?;
+    gallery.expect_model(&args.file, &id)?;
+    let photos = photos(&args.images, &gallery, &args.person)?;
+    let person = Person {
+        name: args.person.clone(),
+        photos,
+    };
+    let mut embedder = Embedder::start(&args.options, &model)?;
+    let looked = enroll::enroll(
+        "gallery add",
+        vec![person],
+        &mut embedder,
+        &mut gallery,
+        enroll::Twice::LeaveOut,
+    )?;
+    let Some(mut report) = looked else {
+        eprintln!("gallery add: stopped by Ctrl-C, the gallery is as it was");
+        return Ok(Outcome::Interrupted);
+    };
+    if report.used > 0 {
+        write(&gallery, &args.file)?;
+        report.gallery = Some(args.file.display().to_string());
+    }
+    report.print(args.json)?;
+    ensure!(report.used > 0, "nothing to add; the gallery is as it was");
+    Ok(report.outcome())
+}
+
+/// The photos in `images`, folders included, and what they are called in the gallery: person and file
+/// name, as by `enroll`.
+fn photos(images: &[PathBuf], gallery: &Gallery, person: &str) -> Result<Vec<Photo>> {
+    let mut paths = Vec::new();
+    for image in images {
+        match image.is_dir() {
+            true => enroll::collect_files(image, &mut paths)?,
+            false if image.exists() => paths.push(image.clone()),
+            false => bail!("{} does not exist", image.display()),
+        }
+    }
+    ensure!(!paths.is_empty(), "there is no file in these folders");
+    let mut taken: HashSet<String> = edit::sources(gallery, person);
+    let photo = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let source = edit::free_source(&mut taken, &format!("{person}/{name}"));
+        Photo { path, source }
+    };
+    Ok(paths.into_iter().map(photo).collect())
+}
+
+/// Replaces a gallery; where `path` is a link, what it points to.
+fn write(gallery: &Gallery, path: &Path) -> Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    Ok(gallery.write(&target)?)
+}
+
+/// `3 people, 12 rows`.
+fn size(gallery: &Gallery) -> String {
+    let people = ui::count(gallery.people().len() as u64, "person");
+    format!("{people}, {}", ui::count(gallery.len() as u64, "row"))
+}
+
+fn remove(args: &RemoveArgs) -> Result<Outcome> {
+    let gallery = Gallery::read(&args.file)?;
+    let left = edit::remove(&gallery, &args.people, &args.images)
+        .with_context(|| args.file.display().to_string())?;
+    write(&left, &args.file)?;
+    let removed = ui::count((gallery.len() - left.len()) as u64, "row");
+    ui::print(&format!("removed {removed}, left {}\n", size(&left)))?;
+    Ok(Outcome::Done)
+}
+
+fn rename(args: &RenameArgs) -> Result<Outcome> {
+    let gallery = Gallery::read(&args.file)?;
+    let renamed = edit::rename(&gallery, &args.old, &args.new, args.into_existing)
+        .with_context(|| args.file.display().to_string())?;
+    write(&renamed, &args.file)?;
+    let (old, new) = (&args.old, &args.new);
+    ui::print(&format!("{old:?} is now {new:?}, {}\n", size(&renamed)))?;
+    Ok(Outcome::Done)
+}
+
+fn merge(args: &MergeArgs) -> Result<Outcome> {
+    output::check_folder(&args.output)?;
+    let galleries = args
+        .files
+        .iter()
+        .map(|file| Ok(Gallery::read(file)?))
+        .collect::<Result<Vec<Gallery>>>()?;
+    for (gallery, file) in galleries.iter().zip(&args.files).skip(1) {
+        let (first, own) = (&galleries[0].model, &gallery.model);
+        ensure!(
+            first.sha256 == own.sha256 && galleries[0].dimensions() == gallery.dimensions(),
+            "{} was made by the model {}, {} by {}: their embeddings cannot be compared; enroll the \
+             people of one of them anew with the other model",
+            args.files[0].display(),
+            show::model(first),
+            file.display(),
+            show::model(own)
+        );
+    }
+    let (all, counts) = edit::merge(&galleries)?;
+    write(&all, &args.output)?;
+    show::Merge::new(&args.files, &galleries, &counts, &args.output, &all).print(args.json)?;
+    Ok(Outcome::Done)
+}
+
+fn verify(args: &VerifyArgs) -> Result<Outcome> {
+    let gallery = Gallery::read(&args.file)?;
+    let limits = verify::Limits {
+        threshold: match args.distance_threshold {
+            Some(threshold) => threshold,
+            None => own_threshold(&gallery)?,
+        },
+        images: args.min_images as usize,
+    };
+    let total = gallery.len() as u64;
+    let begin = Instant::now();
+    let mut progress = None;
+    let findings = verify::verify(&gallery, limits, |done| {
+        let elapsed = begin.elapsed();
+        if elapsed > Duration::from_secs(1) {
+            progress
+                .get_or_insert_with(|| Progress::new("gallery verify", Some(total)))
+                .update(done as u64, &ui::steps_left(done as u64, total, elapsed));
+        }
+        !interrupt::requested()
+    });
+    drop(progress);
+    let Some(findings) = findings else {
+        eprintln!("gallery verify: stopped by Ctrl-C");
+        return Ok(Outcome::Interrupted);
+    };
+    show::verified(&findings, limits, &gallery, args.json)?;
+    Ok(match findings.count() {
+        0 => Outcome::Done,
+        _ => Outcome::Incomplete,
+    })
+}
+
+/// The distance threshold of the model that the gallery was made by.
+fn own_threshold(gallery: &Gallery) -> Result<f64> {
+    let name = &gallery.model.name;
+    let model = Model::find(name).with_context(|| {
+        format!(
+            "the threshold of the gallery's model `{name}` is unknown; give --distance-threshold"
+        )
+    })?;
+    model.descriptor.distance_threshold.with_context(|| {
+        format!("the model `{name}` has no distance threshold; give --distance-threshold")
+    })
+}
