@@ -23,21 +23,22 @@ use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt};
 pub use tracks::Embeddings;
 
-/// What tracks may be apart, on average, to be one person: so much of the distance up to which the model
+/// How far tracks may be apart, on average, to be one person: so much of the distance up to which the model
 /// takes two faces for one. Less than all of it, as two people in one cluster cannot be told apart
 /// later, while one person in two clusters is one again as soon as both have the same name.
 const SHARE_OF_THRESHOLD: f64 = 0.85;
 
 /// Group the faces that nobody has named into people
 ///
-/// DIR is a folder that `facepipe analyze` has written into. Its tracks without a name, over all inputs,
-/// become clusters, one a person: stranger-1 is the one longest on screen. Who is on screen together
-/// with somebody is never taken for the same person. Into DIR go
+/// DIR is a folder that `facepipe analyze` has written into. Its tracks without a name, over all
+/// inputs, become clusters, one a person: stranger-1 is the one longest on screen. Two who are on
+/// screen at the same time are never taken for one person. Into DIR go
 ///
 ///   clusters.json            which tracks each stranger is
 ///   clusters/stranger-1.png  a contact sheet of each
 ///
-/// Whoever you know from the sheets gets a name by
+/// Whoever you know from the sheets gets a name by; where two sheets show one person, give the name to
+/// both
 ///
 ///   facepipe enroll --from-clusters DIR stranger-1=Anna stranger-2="Ben B." -o friends.safetensors
 ///
@@ -358,7 +359,10 @@ fn readable(report: &Report, folder: &Path) -> String {
             cluster.id.clone(),
             cluster.tracks.len().to_string(),
             inputs.len().to_string(),
-            clock(cluster.screen_time_ns),
+            match cluster.screen_time_ns {
+                0 => "-".into(),
+                time => clock(time),
+            },
             format!("{first}{more}"),
         ]);
     }

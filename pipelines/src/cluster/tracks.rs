@@ -10,6 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use crate::enroll::visible_entries;
+use crate::gallery;
 use crate::record::{self, ClusterTrack, Summary, TrackSummary};
 
 /// `tracks.safetensors`.
@@ -151,12 +152,10 @@ pub fn read(folder: &Path) -> Result<Results> {
             });
             ensure!(
                 known.sha256 == model.sha256 && results.dimensions == *dimensions,
-                "{first} was analysed with the model `{}`, {name} with `{}` (sha256 {:.8}… and {:.8}…): \
-                 their embeddings cannot be compared; analyse all with one model",
-                known.name,
-                model.name,
-                known.sha256,
-                model.sha256
+                "{first} was analysed with the model {}, {name} with {}: their embeddings cannot be \
+                 compared; analyse all with one model",
+                gallery::model(known),
+                gallery::model(model)
             );
         }
         results.add(&name, summary, embeddings);

@@ -49,19 +49,28 @@ pub fn run(folder: &Path, namings: &[Naming], path: &Path, json: bool) -> Result
         .first_key_value()
         .context("the strangers have no tracks")?;
     for (other, input) in &inputs {
+        let same = input.model.sha256 == first.model.sha256 && input.dimensions == first.dimensions;
         ensure!(
-            input.model.sha256 == first.model.sha256 && input.dimensions == first.dimensions,
-            "{name} was analysed with the model `{}`, {other} with `{}`: their embeddings cannot be \
-             compared",
-            first.model.name,
-            input.model.name
+            same,
+            "{name} was analysed with the model {}, {other} with {}: their embeddings cannot be \
+             compared; name the strangers of each into a gallery of its own",
+            gallery::model(&first.model),
+            gallery::model(&input.model)
         );
     }
     let mut gallery = match path.exists() {
         true => Gallery::read(path)?,
         false => Gallery::new(first.model.clone(), first.dimensions),
     };
-    gallery.expect_model(path, &first.model)?;
+    ensure!(
+        gallery.model.sha256 == first.model.sha256,
+        "{} was made by the model {}, the tracks in {} by {}: their embeddings cannot be compared; name \
+         another gallery to write by -o",
+        path.display(),
+        gallery::model(&gallery.model),
+        folder.display(),
+        gallery::model(&first.model)
+    );
 
     let mut report = Report {
         gallery: None,

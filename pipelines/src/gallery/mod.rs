@@ -16,6 +16,7 @@ use gstfacerecog::gallery::Gallery;
 use crate::enroll::{self, Embedder, Person, Photo};
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt, output};
+pub use show::model;
 
 /// Look into galleries, check them, and change them
 ///
