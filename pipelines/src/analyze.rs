@@ -20,7 +20,8 @@ use clap::ValueHint;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use self::inputs::{Input, Lock};
+use self::inputs::Input;
+pub use self::inputs::Lock;
 use self::job::{Analyzer, Ended};
 use self::naming::Smoothing;
 use self::people::MainPersons;

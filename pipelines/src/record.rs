@@ -13,6 +13,7 @@
 //! DIR/clusters/ID.png           the contact sheet of a cluster
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -150,7 +151,11 @@ pub struct TrackSummary {
 pub struct Clusters {
     /// Of this format: 1.
     pub version: u32,
-    /// Largest first.
+    /// By the name of an input's folder, the sha256 of its tracks and their embeddings: where it is
+    /// another one now, the tracks in `clusters` are not those of today.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// Longest on screen first, then by the number of tracks, then by the first track.
     pub clusters: Vec<Cluster>,
 }
 

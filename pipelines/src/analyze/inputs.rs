@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::enroll::folders::visible_entries;
+use crate::enroll::visible_entries;
 use crate::{output, record, stages};
 
 /// Extensions of files that may be videos. Pictures are those that the image reader knows.

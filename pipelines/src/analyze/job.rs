@@ -225,7 +225,7 @@ fn play(
 /// Sends a picture through the stages; `false` if Ctrl-C came before its end.
 fn show_picture(pipeline: &gst::Pipeline, input: &Input, first: &gst::Element) -> Result<bool> {
     let name = input.path.display();
-    let picture = enroll::images::read_image(&input.path)
+    let picture = enroll::read_image(&input.path)
         .with_context(|| format!("{name} cannot be read as a picture"))?;
     let (buffer, caps) = frame(&picture)?;
     let source = gst_app::AppSrc::builder()

@@ -1,15 +1,18 @@
 //! `facepipe enroll`: photos of people, a folder a person, into a gallery.
 
 mod augment;
-pub mod folders;
-pub mod images;
+mod folders;
+mod images;
 mod look;
+mod strangers;
 mod variations;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueHint;
 use face_core::model::{Model, Task};
 use gstfacerecog::gallery::{Gallery, ModelId};
 use serde::Serialize;
@@ -17,8 +20,10 @@ use serde::Serialize;
 use crate::gallery::edit;
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt, output};
-pub use folders::collect_files;
+pub use folders::{collect_files, visible_entries};
+pub use images::read_image;
 pub use look::{Embedder, Options, Reason};
+use strangers::Naming;
 
 /// Make a gallery of known people from photos
 ///
@@ -30,15 +35,31 @@ pub use look::{Embedder, Options, Reason};
 ///
 /// Each photo should show one face. Photos without a face, or with several, are left out and listed
 /// at the end. Photos cropped tightly around a face are fine.
+///
+/// Or give names to strangers, whose pictures `facepipe cluster DIR` has made:
+///
+///   facepipe enroll --from-clusters DIR stranger-1=Anna stranger-2="Ben B." -o friends.safetensors
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, override_usage = USAGE)]
 pub struct Args {
     /// The folder with one folder a person; hidden files and folders are skipped
+    #[arg(required = true)]
     people_dir: PathBuf,
 
-    /// The gallery to write; an existing one is replaced when all photos are done
+    /// With --from-clusters, instead of a folder: strangers and their names, such as stranger-1=Anna;
+    /// two of one name are one person
+    #[arg(value_name = "STRANGER=NAME", requires = "from_clusters")]
+    names: Vec<OsString>,
+
+    /// The gallery to write; an existing one is replaced when all photos are done, and added to with
+    /// --from-clusters
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+
+    /// Make people of the strangers in this folder of results
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath,
+          conflicts_with_all = ["largest", "augment", "detector", "execution_provider", "model"])]
+    from_clusters: Option<PathBuf>,
 
     #[command(flatten)]
     options: Options,
@@ -52,6 +73,10 @@ pub struct Args {
     #[arg(long, value_name = "MODEL", default_value = "sface")]
     model: String,
 }
+
+const USAGE: &str = "\
+facepipe enroll [OPTIONS] --output <FILE> <PEOPLE_DIR>
+       facepipe enroll [OPTIONS] --output <FILE> --from-clusters <DIR> <STRANGER=NAME>...";
 
 /// A person and photos, in order.
 pub struct Person {
@@ -99,6 +124,18 @@ pub struct Report {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    if let Some(folder) = &args.from_clusters {
+        let first = std::iter::once(args.people_dir.as_os_str());
+        let names = first.chain(args.names.iter().map(OsString::as_os_str));
+        let namings: Result<Vec<Naming>, String> = names
+            .map(|name| Naming::parse(&name.to_string_lossy()))
+            .collect();
+        let namings = namings.unwrap_or_else(|error| {
+            let kind = clap::error::ErrorKind::ValueValidation;
+            clap::Error::raw(kind, error + "\n").exit()
+        });
+        return strangers::run(folder, &namings, &args.output, args.json);
+    }
     output::check_folder(&args.output)?;
     let people = folders::find_people(&args.people_dir)?;
     let (model, dimensions) = recognition_model(&args.model)?;

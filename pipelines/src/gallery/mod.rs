@@ -16,6 +16,7 @@ use gstfacerecog::gallery::Gallery;
 use crate::enroll::{self, Embedder, Person, Photo};
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt, output};
+pub use show::model;
 
 /// Look into galleries, check them, and change them
 ///
@@ -170,7 +171,8 @@ struct VerifyArgs {
 /// suffice.
 const RECOMMENDED_IMAGES: u32 = 3;
 
-fn distance(text: &str) -> Result<f64, String> {
+/// Reads a cosine distance.
+pub fn distance(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|d| (0.0..=2.0).contains(d) && *d > 0.0)
@@ -260,7 +262,7 @@ fn photos(images: &[PathBuf], gallery: &Gallery, person: &str) -> Result<Vec<Pho
 }
 
 /// Replaces a gallery; where `path` is a link, what it points to.
-fn write(gallery: &Gallery, path: &Path) -> Result<()> {
+pub fn write(gallery: &Gallery, path: &Path) -> Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     Ok(gallery.write(&target)?)
 }
