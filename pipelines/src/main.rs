@@ -41,7 +41,7 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    enroll, analyze: written, but without some of the images or inputs
+  3    enroll, analyze, report: written, but without some of the images or inputs
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]
