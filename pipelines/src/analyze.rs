@@ -5,7 +5,7 @@ mod inputs;
 mod job;
 mod naming;
 mod people;
-mod tally;
+pub mod tally;
 mod write;
 
 use std::io::{self, Write};

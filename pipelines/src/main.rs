@@ -41,8 +41,8 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    enroll, gallery add, analyze, cluster: written, but without some of the images or inputs;
-       gallery verify: something is doubtful
+  3    enroll, gallery add, analyze, cluster, report: written, but without some of the images or inputs;
+        gallery verify: something is doubtful
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]

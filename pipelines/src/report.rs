@@ -1,12 +1,85 @@
-//! `facepipe report`.
+//! `facepipe report`: the results of a folder as one page for a browser.
 
-use anyhow::{Result, bail};
+mod load;
+mod media;
+mod model;
+mod page;
+mod spans;
+mod thumbnails;
 
-use crate::Outcome;
+use std::fs;
+use std::path::PathBuf;
 
+use anyhow::{Context, Result};
+use clap::ValueHint;
+
+use crate::output::{Output, check_folder};
+use crate::ui::{self, Progress};
+use crate::{Outcome, interrupt};
+
+use self::load::Loaded;
+use self::thumbnails::Thumbnails;
+
+/// Make a page that shows who is in the analysed inputs, and when
+///
+/// The page is one file for any browser, without network: a timeline an input, on which a click jumps
+/// in the video beside it, totals a person, and for unknown people the command that names them. It
+/// plays the videos from where they were analysed, or from beside the page; they are not in it.
+///
+///   facepipe analyze films/ -o results --gallery friends.safetensors
+///   facepipe cluster results
+///   facepipe report results -o report.html
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The folder with the results of `facepipe analyze`
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    results: PathBuf,
 
-pub fn run(_: &Args) -> Result<Outcome> {
-    bail!("not yet")
+    /// The page to write
+    #[arg(short, long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
+    output: PathBuf,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    check_folder(&args.output)?;
+    let Loaded {
+        results,
+        mut problems,
+    } = load::load(&args.results)?;
+    let report = model::build(&results);
+
+    let mut thumbnails = Thumbnails::default();
+    let faces = report.thumbnails();
+    let mut progress = Progress::new("report", Some(faces.len() as u64));
+    for (done, path) in faces.iter().enumerate() {
+        if interrupt::requested() {
+            return Ok(Outcome::Interrupted);
+        }
+        let of = ui::count(faces.len() as u64, "face");
+        progress.update(done as u64, &format!("{done} of {of}"));
+        thumbnails.add(path);
+    }
+    drop(progress);
+    problems.extend(thumbnails.problem());
+
+    let page = page::render(&report, &thumbnails, &problems, args)?;
+    let output = Output::create(&args.output)?;
+    fs::write(output.writable(), &page)
+        .with_context(|| format!("{} cannot be written", args.output.display()))?;
+    let path = output.keep()?;
+    for problem in &problems {
+        eprintln!("report: {problem}");
+    }
+    eprintln!(
+        "report: wrote {}: {}, {}, {:.1} MB",
+        path.display(),
+        ui::count(report.inputs.len() as u64, "input"),
+        ui::count(report.people() as u64, "person"),
+        page.len() as f64 / 1e6
+    );
+    Ok(match problems.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::Incomplete,
+    })
 }
