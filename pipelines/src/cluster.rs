@@ -37,12 +37,11 @@ const SHARE_OF_THRESHOLD: f64 = 0.85;
 ///   clusters.json            which tracks each stranger is
 ///   clusters/stranger-1.png  a contact sheet of each
 ///
-/// Whoever you know from the sheets gets a name by; where two sheets show one person, give the name to
-/// both
+/// Give names to those whom you know (where two sheets show one person, to both):
 ///
 ///   facepipe enroll --from-clusters DIR stranger-1=Anna stranger-2="Ben B." -o friends.safetensors
 ///
-/// and is found by it with the next `facepipe analyze --gallery friends.safetensors`.
+/// The next `facepipe analyze --gallery friends.safetensors` finds them by these.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {

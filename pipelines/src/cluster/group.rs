@@ -268,12 +268,15 @@ mod tests {
 
     #[test]
     fn a_heavy_row_counts_more() {
-        // Between 0° and 50°, which are one, the mean distance of 90° is 0.68 or nearly 0.98.
-        let units = directions(&[0.0, 50.0, 90.0]);
-        let found = |weights: &[f64]| group(units.view(), weights, &[], 0.7, |_| true);
-        assert_eq!(found(&[1.0, 9.0, 1.0]).map(|c| c.len()), Some(2));
-        let joined = |weights| group(units.view(), weights, &[(0, 1)], 0.7, |_| true);
-        assert_eq!(joined(&[1.0; 3]).map(|c| c.len()), Some(2));
+        // From 0° and 30°, which are one, to 90° it is 1.0 and 0.5.
+        let units = directions(&[0.0, 30.0, 90.0]);
+        let count = |weights: &[f64]| {
+            let found = group(units.view(), weights, &[], 0.7, |_| true);
+            found.map(|clusters| clusters.len())
+        };
+        assert_eq!(count(&[1.0, 1.0, 1.0]), Some(2));
+        assert_eq!(count(&[1.0, 9.0, 1.0]), Some(1));
+        assert_eq!(count(&[9.0, 1.0, 1.0]), Some(2));
     }
 
     #[test]
@@ -283,5 +286,31 @@ mod tests {
             let found = group(units.view(), &[1.0; 9], &[], 0.5, |done| done < step);
             assert_eq!(found, None);
         }
+    }
+
+    /// Prints how long the largest case takes.
+    #[test]
+    #[ignore = "takes 800 MB and some time"]
+    fn as_many_tracks_as_are_allowed() {
+        let mut state = 7u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        // People of ten tracks each.
+        let people = Array2::from_shape_fn((MOST_TRACKS / 10, 128), |_| random());
+        let mut units = Array2::from_shape_fn((MOST_TRACKS, 128), |(i, d)| {
+            people[[i % people.nrows(), d]] + 0.5 * random()
+        });
+        for mut row in units.rows_mut() {
+            let norm = row.dot(&row).sqrt();
+            row /= norm;
+        }
+        let begin = std::time::Instant::now();
+        let found = group(units.view(), &vec![1.0; MOST_TRACKS], &[], 0.54, |_| true);
+        println!("{MOST_TRACKS} tracks: {:?}", begin.elapsed());
+        assert_eq!(found.map(|f| f.len()), Some(people.nrows()));
     }
 }

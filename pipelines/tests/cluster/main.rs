@@ -87,7 +87,7 @@ fn a_stranger_is_found_named_and_known_from_then_on() {
     assert_code(&run(&mut enroll(folder.path())), 0);
     let gallery = folder.path().join("g.safetensors");
     let results = folder.path().join("out");
-    // One man in two clips and, years earlier, in a photo; five people; and one that is known.
+    // One man in two clips and, elsewhere, in a photo; five people; and one that is known.
     let inputs = [
         "single_face.mp4",
         "face_noface.mov",
