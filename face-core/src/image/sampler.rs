@@ -252,7 +252,7 @@ impl Sampler {
         };
         let grid = Grid {
             pixels: &self.crop,
-            to_crop: crop.from_picture(to_source),
+            to_crop: crop.place(to_source),
             width: crop.width,
             height: crop.height,
         };
@@ -358,7 +358,7 @@ struct Crop {
 
 impl Crop {
     /// What takes the tensor's pixel indices to those of the crop.
-    fn from_picture(&self, to_source: &Similarity) -> Similarity {
+    fn place(&self, to_source: &Similarity) -> Similarity {
         let index = |p: f64, origin: f64| (p + 0.5 - origin) / self.factor - 0.5;
         Similarity {
             a: to_source.a / self.factor,
