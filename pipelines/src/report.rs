@@ -9,6 +9,7 @@ mod thumbnails;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueHint;
@@ -51,13 +52,21 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
     let mut thumbnails = Thumbnails::default();
     let faces = report.thumbnails();
-    let mut progress = Progress::new("report", Some(faces.len() as u64));
+    let started = Instant::now();
+    let mut progress = None;
     for (done, path) in faces.iter().enumerate() {
         if interrupt::requested() {
             return Ok(Outcome::Interrupted);
         }
-        let of = ui::count(faces.len() as u64, "face");
-        progress.update(done as u64, &format!("{done} of {of}"));
+        if started.elapsed() > Duration::from_secs(1) {
+            let total = faces.len() as u64;
+            progress
+                .get_or_insert_with(|| Progress::new("report", Some(total)))
+                .update(
+                    done as u64,
+                    &format!("{done} of {}", ui::count(total, "face")),
+                );
+        }
         thumbnails.add(path);
     }
     drop(progress);

@@ -251,6 +251,8 @@
         video.hidden = true;
         this.hint.hidden = false;
       };
+      // Where only the sound is known.
+      video.addEventListener("loadeddata", () => { this.hint.hidden = video.videoWidth > 0; });
       video.addEventListener("error", fail);
       // The last of the places to look for it.
       $("source:last-of-type", video).addEventListener("error", fail);

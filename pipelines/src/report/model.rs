@@ -35,7 +35,7 @@ impl Identity {
         match self {
             Self::Named(name) => name.clone(),
             Self::Stranger(id) => id.clone(),
-            Self::Track(track) => format!("unknown, track {track}"),
+            Self::Track(track) => format!("track {track}, unknown"),
             Self::Others(count) => format!("{count} other unknown tracks"),
         }
     }
@@ -470,7 +470,7 @@ mod tests {
     #[test]
     fn a_row_is_a_person_a_group_or_a_track() {
         let report = build(&results(None));
-        let labels = ["Ann", "unknown, track 2", "unknown, track 4"];
+        let labels = ["Ann", "track 2, unknown", "track 4, unknown"];
         assert_eq!(identities(&report.inputs[0].rows), labels);
         let ann = &report.inputs[0].rows[0];
         assert_eq!(
@@ -493,7 +493,7 @@ mod tests {
             ("stranger-2", &[("gone", 1)]),
         ];
         let report = build(&results(Some(clusters)));
-        let labels = ["Ann", "stranger-1", "unknown, track 4"];
+        let labels = ["Ann", "stranger-1", "track 4, unknown"];
         assert_eq!(identities(&report.inputs[0].rows), labels);
         assert_eq!((report.loose, report.has_clusters), (1, true));
         let [stranger] = &report.strangers[..] else {

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::Args;
 use super::media::{self, Media, media};
-use super::model::{self, Report, Row, Stranger, Totals};
+use super::model::{self, Identity, Report, Row, Stranger, Totals};
 use super::thumbnails::Thumbnails;
-use crate::ui;
+use crate::{record, ui};
 
 const CSS: &str = include_str!("../../templates/report.css");
 const JS: &str = include_str!("../../templates/report.js");
@@ -26,7 +26,9 @@ struct Page<'a> {
     css: &'a str,
     js: &'a str,
     problems: &'a [String],
-    inputs: Vec<InputView<'a>>,
+    has_several: bool,
+    videos: Vec<InputView<'a>>,
+    pictures: Vec<InputView<'a>>,
     ranking: Vec<RankedView<'a>>,
     strangers: Vec<StrangerView<'a>>,
     has_unknown: bool,
@@ -66,6 +68,7 @@ struct InputView<'a> {
 struct RowView<'a> {
     label: String,
     named: bool,
+    is_track: bool,
     image: Option<&'a str>,
     cells: Cells,
     first: String,
@@ -126,7 +129,8 @@ pub fn render(
     let inputs = report.inputs.iter().zip(&media).enumerate();
     let inputs = inputs
         .map(|(i, (input, media))| input_view(i, input, media, thumbnails))
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<Result<Vec<InputView>>>()?;
+    let (pictures, videos) = inputs.into_iter().partition(|input| input.is_still);
     let ranking = report.ranking.iter().map(|person| RankedView {
         label: person.identity.label(),
         named: person.identity.is_named(),
@@ -162,7 +166,9 @@ pub fn render(
         css: CSS,
         js: JS,
         problems,
-        inputs,
+        has_several: report.inputs.len() > 1,
+        videos,
+        pictures,
         ranking: ranking.collect(),
         strangers: strangers.collect(),
         has_unknown: !report.strangers.is_empty() || report.loose > 0,
@@ -196,6 +202,11 @@ fn input_view<'a>(
         duration: milliseconds(input.end_ns).max(1),
         rows: input.rows.iter().map(flat).collect(),
     };
+    let mut rows: Vec<RowView> = input.rows.iter().map(|r| row_view(r, thumbnails)).collect();
+    // The number of a track says nothing in a picture.
+    for row in rows.iter_mut().filter(|row| is_still && row.is_track) {
+        row.label = record::UNKNOWN.into();
+    }
     Ok(InputView {
         id: input_id(index),
         title: media.title.clone(),
@@ -204,7 +215,7 @@ fn input_view<'a>(
         facts,
         sources: media.sources.clone(),
         is_still,
-        rows: input.rows.iter().map(|r| row_view(r, thumbnails)).collect(),
+        rows,
         data: script_safe(&serde_json::to_string(&timeline)?),
     })
 }
@@ -214,6 +225,7 @@ fn row_view<'a>(row: &Row, thumbnails: &'a Thumbnails) -> RowView<'a> {
     RowView {
         label: row.identity.label(),
         named: row.identity.is_named(),
+        is_track: matches!(row.identity, Identity::Track(_)),
         image: thumbnails.get(row.thumbnail.as_ref()),
         cells: Cells::new(&row.totals),
         first: at(row.spans.first().map(|span| span[0])),
