@@ -417,7 +417,10 @@ mod tests {
         }
     }
 
-    fn results(clusters: Option<&[(&str, &[(&str, u64)])]>) -> Results {
+    /// The tracks of a cluster, by folder.
+    type Members<'a> = &'a [(&'a str, u64)];
+
+    fn results(clusters: Option<&[(&str, Members)]>) -> Results {
         let clusters = clusters.map(|clusters| Clusters {
             version: 1,
             inputs: Default::default(),
