@@ -66,7 +66,9 @@ fn track(id: u64, name: Option<&str>, spans: &[[u64; 2]]) -> Value {
 /// A film with Ann and a stranger, and a picture with the stranger.
 fn two_inputs() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let film = media("single_face.mp4").canonicalize().expect("there");
+    let film = media("WolfgangLanger_Pexels.mp4")
+        .canonicalize()
+        .expect("there");
     let tracks = json!([
         track(
             1,
