@@ -25,10 +25,12 @@ use clap::{Parser, Subcommand};
 
 /// Find, follow and name the faces in videos
 ///
-/// A session: put a few photos of each person into a folder named after them, then
+/// For a start, put a few photos of each person into a folder named after them, then
 ///
 ///   facepipe enroll people/ -o friends.safetensors
 ///   facepipe annotate party.mp4 -o party-faces.mp4 --json party.jsonl --gallery friends.safetensors
+///   facepipe analyze films/ -o results --gallery friends.safetensors
+///   facepipe report results -o report.html
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, after_help = EXIT_CODES)]
 struct Cli {
@@ -41,8 +43,7 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    enroll, gallery add, analyze, cluster, report: written, but without some of the images or inputs;
-        gallery verify: something is doubtful
+  3    written, but without some of the images or inputs; gallery verify: something is doubtful
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]

@@ -23,7 +23,7 @@ use crate::{Outcome, graph, interrupt};
 /// How long a pipeline may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Run a ready pipeline.
+/// Run a ready pipeline
 ///
 /// --list shows the pipelines with their variables; those without a default must be given. Values
 /// are taken as they are, with spaces and quotes; an empty one (gallery=) leaves the property unset.
