@@ -346,7 +346,13 @@ impl ObjectImpl for FaceDetector {
             "max-faces" => params.max_faces = count(),
             "min-face-size" => params.min_face_size = count(),
             "interval" => settings.interval = count(),
-            "frames-in-flight" => settings.frames_in_flight = count(),
+            "frames-in-flight" => {
+                settings.frames_in_flight = count();
+                drop(settings);
+                let latency = gst::message::Latency::builder().src(&*self.obj()).build();
+                // Fails only without a bus.
+                let _ = self.obj().post_message(latency);
+            }
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
     }
