@@ -1,8 +1,10 @@
 //! Ctrl-C: the first asks for an orderly end, the second ends at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::output;
 
@@ -10,15 +12,36 @@ use crate::output;
 pub const EXIT_CODE: u8 = 130;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+static RELOADS: AtomicBool = AtomicBool::new(false);
+static RELOAD: AtomicBool = AtomicBool::new(false);
 
-/// Takes over SIGINT, SIGTERM and SIGHUP.
+/// Takes over SIGINT, SIGTERM and SIGHUP, on a thread of its own.
 pub fn install() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if COUNT.fetch_add(1, Ordering::SeqCst) > 0 {
-            quit();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP && RELOADS.load(Ordering::SeqCst) {
+                RELOAD.store(true, Ordering::SeqCst);
+            } else if COUNT.fetch_add(1, Ordering::SeqCst) > 0 {
+                quit();
+            }
         }
-    })
-    .context("Ctrl-C cannot be handled")
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map(drop)
+        .context("Ctrl-C cannot be handled")
+}
+
+/// From now on SIGHUP asks to read the configuration again, as it does of daemons.
+pub fn reload_on_hangup() {
+    RELOADS.store(true, Ordering::SeqCst);
+}
+
+/// Whether SIGHUP came since the last call.
+pub fn reload_requested() -> bool {
+    RELOAD.swap(false, Ordering::SeqCst)
 }
 
 /// Ends the program at once, and leaves no unfinished files.
