@@ -105,10 +105,7 @@ impl Pipeline {
         outputs.attach(&pipeline, &tee, shared)?;
         let stages = stages::with_statistics(&pipeline);
         for (_, element) in stages.iter().filter(|(name, _)| name == "facetracker") {
-            // TODO
-            if element.has_property("first-track-id") {
-                set(element, "first-track-id", first_track)?;
-            }
+            set(element, "first-track-id", first_track)?;
         }
         Ok(Self {
             pipeline,
