@@ -58,6 +58,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let config = Config::read(&args.config)?;
     if args.check {
+        config.check_galleries()?;
         eprintln!(
             "live: {} is good: {}",
             args.config.display(),

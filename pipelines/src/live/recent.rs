@@ -207,7 +207,8 @@ mod tests {
             confidence: Some(confidence),
             track: Some(meta::Track {
                 id: track,
-                ..Default::default()
+                first_seen: 0,
+                predicted: false,
             }),
             embedding: embedding.map(|value| Embedding {
                 model: "sface".into(),
