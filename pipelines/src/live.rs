@@ -3,8 +3,10 @@
 pub mod backoff;
 mod camera;
 pub mod config;
+pub mod control;
 mod outputs;
 mod pipeline;
+pub mod recent;
 pub mod secret;
 pub mod telemetry;
 
@@ -17,7 +19,9 @@ use clap::ValueHint;
 
 use self::camera::Handle;
 use self::config::Config;
+use self::control::Control;
 use self::outputs::Shared;
+use self::recent::Recent;
 use self::telemetry::Telemetry;
 use crate::{Outcome, interrupt};
 
@@ -54,6 +58,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let config = Config::read(&args.config)?;
     if args.check {
+        config.check_galleries()?;
         eprintln!(
             "live: {} is good: {}",
             args.config.display(),
@@ -67,10 +72,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
     let telemetry = Arc::new(Telemetry::new());
     let shared = Arc::new(Shared::new(&config, telemetry.clone())?);
+    let recent = Arc::new(Recent::default());
+    let control = Control::start(&config.state_folder()?, recent.clone())?;
     let server =
         telemetry::http::Server::start(&config.server, telemetry.clone()).context("[server]")?;
     let mut fleet = Fleet {
         shared,
+        recent,
         cameras: Vec::new(),
     };
     fleet.apply(&config);
@@ -85,7 +93,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let begun = Instant::now();
     tracing::info!("ending");
     fleet.stop(begun + SHUTDOWN);
-    drop(server);
+    drop((server, control));
     tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
     Ok(Outcome::Done)
 }
@@ -93,6 +101,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 /// The cameras that run.
 struct Fleet {
     shared: Arc<Shared>,
+    recent: Arc<Recent>,
     cameras: Vec<Handle>,
 }
 
@@ -108,8 +117,9 @@ impl Fleet {
             if self.cameras.iter().any(|handle| handle.config() == camera) {
                 continue;
             }
+            let (shared, recent) = (self.shared.clone(), self.recent.clone());
             self.cameras
-                .push(Handle::start(camera.clone(), self.shared.clone()));
+                .push(Handle::start(camera.clone(), shared, recent));
         }
     }
 

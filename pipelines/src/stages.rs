@@ -191,7 +191,7 @@ pub fn build_with(
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         set(&detector, "frames-in-flight", cores.min(MOST_IN_FLIGHT))?;
     }
-    inference(&detector, args)?;
+    inference(&detector, args, extras.live)?;
     let tracker = make("facetracker")?;
     set(&tracker, "algorithm", &args.algorithm)?;
     let mut elements = vec![
@@ -214,7 +214,7 @@ pub fn build_with(
             set(&recognizer, "vote", false)?;
             set(&recognizer, "interval", 0)?;
         }
-        inference(&recognizer, args)?;
+        inference(&recognizer, args, extras.live)?;
         elements.push(recognizer);
     }
     if !args.no_age_gender {
@@ -223,7 +223,7 @@ pub fn build_with(
             set(&age_gender, "smooth", false)?;
             set(&age_gender, "interval", 0)?;
         }
-        inference(&age_gender, args)?;
+        inference(&age_gender, args, extras.live)?;
         elements.push(age_gender);
     }
     elements.push(end.clone());
@@ -247,7 +247,8 @@ pub fn with_statistics(pipeline: &gst::Pipeline) -> Vec<(String, gst::Element)> 
 }
 
 /// Sets what all inference stages have.
-fn inference(element: &gst::Element, args: &Args) -> Result<()> {
+fn inference(element: &gst::Element, args: &Args, live: bool) -> Result<()> {
+    set(element, "late", if live { "drop-work" } else { "wait" })?;
     set(element, "threads", args.threads)?;
     set(element, "execution-provider", &args.execution_provider)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const FIRST: Duration = Duration::from_millis(500);
 
 /// The longest pause.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(15);
 
 /// A camera that ran so long begins anew with the first pause when it fails.
 pub const HEALTHY: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ mod tests {
             .collect();
         assert_eq!(
             pauses,
-            [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]
+            [500, 1000, 2000, 4000, 8000, 15000, 15000, 15000, 15000]
         );
         assert_eq!(backoff.pause(Duration::ZERO, 0.0), LONGEST / 2);
     }

@@ -10,6 +10,7 @@ use super::backoff::Backoff;
 use super::config::Camera;
 use super::outputs::{CameraOutputs, Shared};
 use super::pipeline::{Ending, Pipeline};
+use super::recent::{CameraTracks, Recent};
 use super::telemetry::{self, CameraState};
 
 /// How often a camera looks at its pipeline and at whether it is to end.
@@ -24,13 +25,15 @@ pub struct Handle {
 
 impl Handle {
     /// Starts the camera; what goes wrong is tried again, in its thread.
-    pub fn start(config: Camera, shared: Arc<Shared>) -> Self {
+    pub fn start(config: Camera, shared: Arc<Shared>, recent: Arc<Recent>) -> Self {
         let (stop, stopped) = mpsc::channel();
         let (finished, done) = mpsc::channel();
         let camera = config.clone();
         let work = move || {
             let _span = tracing::info_span!("camera", name = %camera.name).entered();
-            watch(&camera, &shared, &stopped);
+            let tracks = recent.begin(&camera.name, camera.stages.gallery.as_deref());
+            watch(&camera, &shared, &tracks, &stopped);
+            recent.end(&camera.name, &tracks);
             // Fails only if nobody waits any more.
             let _ = finished.send(());
         };
@@ -62,7 +65,12 @@ impl Handle {
 }
 
 /// Runs the camera until it is to stop.
-fn watch(config: &Camera, shared: &Arc<Shared>, stopped: &mpsc::Receiver<()>) {
+fn watch(
+    config: &Camera,
+    shared: &Arc<Shared>,
+    tracks: &Arc<CameraTracks>,
+    stopped: &mpsc::Receiver<()>,
+) {
     let telemetry = shared.telemetry.camera(&config.name);
     let mut backoff = Backoff::default();
     let mut next_track = 1;
@@ -86,6 +94,7 @@ fn watch(config: &Camera, shared: &Arc<Shared>, stopped: &mpsc::Receiver<()>) {
             shared,
             &telemetry,
             &outputs,
+            tracks,
             stopped,
             &mut next_track,
         );
@@ -124,10 +133,11 @@ fn attempt(
     shared: &Arc<Shared>,
     telemetry: &Arc<telemetry::Camera>,
     outputs: &CameraOutputs,
+    tracks: &Arc<CameraTracks>,
     stopped: &mpsc::Receiver<()>,
     next_track: &mut u64,
 ) -> Result<Ending> {
-    let mut pipeline = Pipeline::build(config, shared, telemetry, outputs, *next_track)?;
+    let mut pipeline = Pipeline::build(config, shared, telemetry, outputs, tracks, *next_track)?;
     let ending = pipeline.run(stopped, TICK);
     *next_track = pipeline.next_track().unwrap_or(*next_track);
     pipeline.shut_down();

@@ -372,6 +372,18 @@ impl Config {
         })
     }
 
+    /// Fails if a gallery cannot be read. A camera whose gallery is not there yet is tried again and again.
+    pub fn check_galleries(&self) -> Result<()> {
+        let galleries = self
+            .cameras
+            .iter()
+            .filter_map(|c| c.stages.gallery.as_ref());
+        for path in galleries.collect::<std::collections::BTreeSet<_>>() {
+            gstfacerecog::gallery::Gallery::read(path)?;
+        }
+        Ok(())
+    }
+
     /// The folder for what the program keeps: `state`, or `facepipe` in the user's folder for state.
     pub fn state_folder(&self) -> Result<PathBuf> {
         if let Some(state) = &self.state {
@@ -658,6 +670,37 @@ mod tests {
         }
         assert!(config.server.listen.ip().is_loopback());
         assert!(config.restream.listen.ip().is_loopback() && !config.restream.anonymous);
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        let text = include_str!("../../../docs/live.toml");
+        let config = parse(text).expect("valid");
+        assert_eq!(config.cameras.len(), 2);
+        // With the commented keys, too, but for the places of secrets that are not there.
+        let all: String = text
+            .lines()
+            .filter(|line| !line.contains("password") && !line.contains("webhooks"))
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|l| l.contains(" = "))
+                    .unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = parse(&all).expect("valid");
+        assert_eq!(all.state.as_deref(), Some(Path::new("/var/lib/facepipe")));
+        assert_eq!(all.cameras[0].username.as_deref(), Some("admin"));
+        for key in [
+            "password-env",
+            "password-file",
+            "webhooks",
+            "token-env",
+            "timeout",
+            "anonymous",
+        ] {
+            assert!(text.contains(key), "{key}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use gst::prelude::*;
 
 use super::config::{Camera, Transport};
 use super::outputs::{CameraOutputs, Shared};
+use super::recent::CameraTracks;
 use super::secret::Secret;
 use super::telemetry::{self, CameraState};
 use crate::graph::{self, make, pad, set};
@@ -72,11 +73,11 @@ impl Pipeline {
         shared: &Shared,
         telemetry: &Arc<telemetry::Camera>,
         outputs: &CameraOutputs,
+        tracks: &Arc<CameraTracks>,
         first_track: u64,
     ) -> Result<Self> {
         let pipeline = gst::Pipeline::with_name(&format!("camera-{}", config.name));
         let tee = make("tee")?;
-        set(&tee, "allow-not-linked", true)?;
         let extras = stages::Extras {
             embeddings: true,
             live: true,
@@ -84,6 +85,10 @@ impl Pipeline {
         };
         let args = stages::Args::from(&config.stages);
         let mut first = stages::build_with(&pipeline, &args, extras, &tee)?;
+        // An end for the stream also where there are no outputs.
+        let end = graph::free_sink("fakesink")?;
+        pipeline.add(&end)?;
+        tee.link(&end)?;
         if !is_live(&config.uri) {
             // A file comes as fast as it would from a camera.
             let sync = make("clocksync")?;
@@ -94,7 +99,9 @@ impl Pipeline {
         let entry = Arc::new(Entry::default());
         add_source(&pipeline, config, &first, &entry)?;
         telemetry.watch_input(&pad(&first, "sink")?);
-        telemetry.watch_output(&pad(&tee, "sink")?);
+        let last = pad(&tee, "sink")?;
+        telemetry.watch_output(&last);
+        tracks.watch(&last);
         outputs.attach(&pipeline, &tee, shared)?;
         let stages = stages::with_statistics(&pipeline);
         for (_, element) in stages.iter().filter(|(name, _)| name == "facetracker") {
@@ -116,7 +123,8 @@ impl Pipeline {
     pub fn run(&mut self, stopped: &mpsc::Receiver<()>, tick: Duration) -> Result<Ending> {
         graph::start(&self.pipeline)?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
-        let mut heard = (0, Instant::now());
+        let before = self.telemetry.frames_in();
+        let mut heard = (before, Instant::now());
         let ending = loop {
             match stopped.try_recv() {
                 Err(mpsc::TryRecvError::Empty) => {}
@@ -135,7 +143,7 @@ impl Pipeline {
             }
             let frames = self.telemetry.frames_in();
             if frames != heard.0 {
-                if heard.0 == 0 {
+                if heard.0 == before {
                     self.telemetry.set_state(CameraState::Running);
                     tracing::info!("the stream is here");
                 }

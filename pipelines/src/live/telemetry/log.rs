@@ -7,5 +7,8 @@ use anyhow::Result;
 pub struct Args {}
 
 pub fn install(_args: &Args) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
 }
