@@ -10,7 +10,7 @@ packages=(
     # to build
     build-essential pkg-config
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
-    libcairo2-dev libpango1.0-dev
+    libgstrtspserver-1.0-dev libcairo2-dev libpango1.0-dev
     # to run
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-base-apps
     gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
@@ -22,7 +22,7 @@ packages=(
 modules=(
     'gstreamer-1.0 >= 1.22' 'gstreamer-base-1.0 >= 1.22' 'gstreamer-app-1.0 >= 1.22'
     'gstreamer-video-1.0 >= 1.22' 'gstreamer-pbutils-1.0 >= 1.22' 'gstreamer-check-1.0 >= 1.22'
-    cairo pango pangocairo
+    'gstreamer-rtsp-server-1.0 >= 1.22' cairo pango pangocairo
 )
 programs=(cc pkg-config gst-launch-1.0 gst-discoverer-1.0 python3)
 

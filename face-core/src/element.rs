@@ -1,16 +1,19 @@
 //! What the elements of all stages do alike.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use glib::{ParamSpec, Value};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
 use crate::error::Error;
 use crate::image::ReadFrame;
+use crate::late::{Late, Lateness, Share};
 use crate::model::Model;
 use crate::session::{self, Options, PROVIDERS, SharedSession};
 use crate::stats::{Stats, Work};
@@ -139,6 +142,169 @@ impl Preload {
             let _ = thread.join();
         }
     }
+}
+
+/// Defines the enum `Late` of an element's property `late`, as the type `$name`: two plugins cannot share one.
+#[macro_export]
+macro_rules! late_enum {
+    ($name:tt) => {
+        /// The property `late`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+        #[enum_type(name = $name)]
+        pub enum Late {
+            #[default]
+            #[enum_value(name = "drop-work in a live pipeline, wait in others", nick = "auto")]
+            Auto,
+            #[enum_value(
+                name = "Leave inferences out when behind; every frame passes",
+                nick = "drop-work"
+            )]
+            DropWork,
+            #[enum_value(name = "Make all frames behind wait", nick = "wait")]
+            Wait,
+        }
+
+        impl Late {
+            pub fn property() -> glib::ParamSpec {
+                use gst::prelude::*;
+                glib::ParamSpecEnum::builder_with_default("late", Self::default())
+                    .nick("Late")
+                    .blurb("What to do when frames come faster than they are worked on")
+                    .mutable_playing()
+                    .build()
+            }
+        }
+
+        impl From<Late> for $crate::late::Late {
+            fn from(late: Late) -> Self {
+                match late {
+                    Late::Auto => Self::Auto,
+                    Late::DropWork => Self::DropWork,
+                    Late::Wait => Self::Wait,
+                }
+            }
+        }
+    };
+}
+
+/// When the frames of an element come in, and what is left out because of it.
+#[derive(Debug, Default)]
+pub struct Timing {
+    lateness: Mutex<Lateness>,
+    /// Whether the pipeline is live, once it was asked.
+    live: Mutex<Option<bool>>,
+}
+
+/// The running times, in ns, of the clock when a frame came in, and of the frame. `None` without a
+/// clock or a timestamp.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    clock: Option<u64>,
+    frame: Option<u64>,
+}
+
+impl Timing {
+    fn lateness(&self) -> MutexGuard<'_, Lateness> {
+        self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> MutexGuard<'_, Option<bool>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins anew.
+    pub fn reset(&self) {
+        self.lateness().reset();
+        *self.live() = None;
+    }
+
+    /// Takes what an event from upstream says. Call it for all of them.
+    pub fn sink_event(&self, event: &gst::Event) {
+        match event.view() {
+            gst::EventView::FlushStop(_) | gst::EventView::StreamStart(_) => self.reset(),
+            gst::EventView::Caps(caps) => {
+                let structure = caps.caps().structure(0);
+                let rate = structure.and_then(|s| s.get::<gst::Fraction>("framerate").ok());
+                let (frames, seconds) = rate.map_or((0, 1), |r| (r.numer(), r.denom()));
+                self.lateness().set_rate(frames, seconds);
+                *self.live() = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes what an event from downstream says. Answers whether it is to go no further: an element
+    /// that leaves work out lets nobody leave frames out, as decoders do, until that is all that is left.
+    pub fn src_event(
+        &self,
+        element: &impl IsA<gst::Element>,
+        late: Late,
+        event: &gst::Event,
+    ) -> bool {
+        let gst::EventView::Qos(qos) = event.view() else {
+            return false;
+        };
+        let (_, _, jitter, Some(time)) = qos.get() else {
+            return false;
+        };
+        let live = *self.live();
+        let mut lateness = self.lateness();
+        lateness.downstream(time.nseconds(), jitter);
+        late.drops_work(live == Some(true))
+            && !now(element).is_some_and(|now| lateness.is_exhausted(now))
+    }
+
+    /// A frame came in. Call it for all of them.
+    pub fn arrival<T: IsA<gst_base::BaseTransform>>(
+        &self,
+        element: &T,
+        buffer: &gst::BufferRef,
+    ) -> Arrival {
+        let segment = element.segment();
+        let time = segment
+            .downcast_ref::<gst::ClockTime>()
+            .and_then(|segment| segment.to_running_time(buffer.pts()));
+        let arrival = Arrival {
+            clock: now(element.upcast_ref()),
+            frame: time.map(gst::ClockTime::nseconds),
+        };
+        self.lateness().see(arrival.frame);
+        arrival
+    }
+
+    /// How much of the work that is due on a frame is to be done. `busy`: whatever would do it is at work.
+    pub fn share<T: IsA<gst_base::BaseTransform>>(
+        &self,
+        element: &T,
+        late: Late,
+        arrival: Arrival,
+        busy: bool,
+    ) -> Share {
+        if !late.drops_work(late == Late::Auto && self.is_live(element)) {
+            return Share::All;
+        }
+        self.lateness().judge(arrival.clock, arrival.frame, busy)
+    }
+
+    /// Work ended that took so long.
+    pub fn worked(&self, element: &impl IsA<gst::Element>, took: Duration) {
+        self.lateness().worked(now(element), took);
+    }
+
+    fn is_live<T: IsA<gst_base::BaseTransform>>(&self, element: &T) -> bool {
+        let known = *self.live();
+        known.unwrap_or_else(|| {
+            let mut query = gst::query::Latency::new();
+            // Sources that do not know are files.
+            let live = element.sink_pad().peer_query(&mut query) && query.result().0;
+            *self.live() = Some(live);
+            live
+        })
+    }
+}
+
+fn now(element: &impl IsA<gst::Element>) -> Option<u64> {
+    element.current_running_time().map(gst::ClockTime::nseconds)
 }
 
 /// Raw video in system memory, in any format. Those that decoders and cameras give, and that are

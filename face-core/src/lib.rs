@@ -8,6 +8,7 @@
 //! - [`align`]: aligned face chips from landmarks
 //! - [`geometry`]: boxes, IoU, similarity transforms
 //! - [`element`]: what the elements of all stages do alike
+//! - [`late`]: what a stage of a live pipeline leaves out when it is behind
 //! - [`stats`]: what a stage has done and how long it took
 
 pub mod align;
@@ -16,6 +17,7 @@ mod elf;
 pub mod error;
 pub mod geometry;
 pub mod image;
+pub mod late;
 pub mod meta;
 pub mod model;
 pub mod onnx;

@@ -14,6 +14,21 @@ pub const STATS: &str = "face-stats";
 /// The name of the property.
 pub const PROPERTY: &str = "stats";
 
+/// The longest time of each bucket of `infer-histogram` but the last, in ns: 250 us, then twice as much each.
+pub const INFER_BOUNDS: [u64; INFER_BUCKETS - 1] = {
+    let mut bounds = [250_000; INFER_BUCKETS - 1];
+    let mut i = 1;
+    while i < bounds.len() {
+        bounds[i] = 2 * bounds[i - 1];
+        i += 1;
+    }
+    bounds
+};
+
+/// How many buckets `infer-histogram` has. The last one holds all that took longer than
+/// [`INFER_BOUNDS`] go.
+pub const INFER_BUCKETS: usize = 16;
+
 /// Work done, on one frame or on many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
@@ -23,8 +38,17 @@ pub struct Work {
     pub faces: u64,
     /// Runs of a model.
     pub inferences: u64,
+    /// Frames (of a detector) or faces (of all other stages, each on each frame) that were due for
+    /// a model and did not get it because the stage was late.
+    pub dropped: u64,
+    /// Runs by how long they took, see [`INFER_BOUNDS`].
+    pub histogram: [u64; INFER_BUCKETS],
     /// Tracks that live after the last of these frames.
     pub tracks: u64,
+    /// Tracks that began until then, since the start.
+    pub tracks_total: u64,
+    /// The id that the next track will get.
+    pub next_track: u64,
     /// Time in the element itself, not in what follows it.
     pub total: Duration,
     /// The part of it that went into sampling pixels into the models' inputs.
@@ -46,16 +70,28 @@ impl Work {
     pub fn infer(&mut self, runner: &mut Runner) -> Result<(), Error> {
         let start = Instant::now();
         let result = runner.run();
-        self.infer += start.elapsed();
-        self.inferences += 1;
+        self.inferred(start.elapsed());
         result
+    }
+
+    fn inferred(&mut self, took: Duration) {
+        self.infer += took;
+        self.inferences += 1;
+        let bucket = INFER_BOUNDS.partition_point(|bound| u128::from(*bound) < took.as_nanos());
+        self.histogram[bucket] += 1;
     }
 
     fn add(&mut self, more: &Self) {
         self.frames += more.frames;
         self.faces += more.faces;
         self.inferences += more.inferences;
+        self.dropped += more.dropped;
+        for (count, more) in self.histogram.iter_mut().zip(more.histogram) {
+            *count += more;
+        }
         self.tracks = more.tracks;
+        self.tracks_total = more.tracks_total;
+        self.next_track = more.next_track;
         self.total += more.total;
         self.sample += more.sample;
         self.infer += more.infer;
@@ -95,6 +131,11 @@ impl Stats {
         *self.work() = Work::default();
     }
 
+    /// No track began yet; the first will have this id.
+    pub fn first_track(&self, id: u64) {
+        self.work().next_track = id;
+    }
+
     /// No track lives any more.
     pub fn end_tracks(&self) {
         self.work().tracks = 0;
@@ -122,9 +163,11 @@ impl Stats {
             .build()
     }
 
-    /// The value of the property: `frames`, `faces`, `time-total`, then `inferences`, `time-sample`
-    /// and `time-infer` of a stage that runs models, `tracks` of a tracker. All are uint64, times in
-    /// nanoseconds.
+    /// The value of the property: `frames`, `faces`, `time-total`, then `inferences`, `time-sample`,
+    /// `time-infer`, `work-dropped` and `infer-histogram` of a stage that runs models, `tracks`,
+    /// `tracks-total` and `next-track-id` of a tracker. All are uint64, times in nanoseconds, but for
+    /// `infer-histogram`, a `GstValueArray` of [`INFER_BUCKETS`] uint64: how many inferences took longer
+    /// than the bound before and up to its own of [`INFER_BOUNDS`].
     pub fn to_structure(&self) -> gst::Structure {
         let work = *self.work();
         let time = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -133,11 +176,16 @@ impl Stats {
             .field("faces", work.faces)
             .field("time-total", time(work.total));
         match self.kind {
-            Kind::Tracker => common.field("tracks", work.tracks),
+            Kind::Tracker => common
+                .field("tracks", work.tracks)
+                .field("tracks-total", work.tracks_total)
+                .field("next-track-id", work.next_track),
             Kind::Model => common
                 .field("inferences", work.inferences)
                 .field("time-sample", time(work.sample))
-                .field("time-infer", time(work.infer)),
+                .field("time-infer", time(work.infer))
+                .field("work-dropped", work.dropped)
+                .field("infer-histogram", gst::Array::new(work.histogram)),
         }
         .build()
     }
@@ -176,14 +224,42 @@ mod tests {
     fn a_tracker_tells_the_tracks_that_live_and_nothing_of_models() {
         gst::init().expect("GStreamer starts");
         let stats = Stats::new(Kind::Tracker);
+        stats.first_track(7);
+        assert_eq!(number(&stats, "next-track-id"), Some(7));
         for tracks in [4, 1] {
-            stats.frame(|work| work.tracks = tracks);
+            stats.frame(|work| {
+                work.tracks = tracks;
+                work.tracks_total = 5;
+                work.next_track = 12;
+            });
         }
         assert_eq!(number(&stats, "tracks"), Some(1));
+        assert_eq!(number(&stats, "tracks-total"), Some(5));
+        assert_eq!(number(&stats, "next-track-id"), Some(12));
         assert_eq!(number(&stats, "time-infer"), None);
         stats.end_tracks();
         assert_eq!(number(&stats, "tracks"), Some(0));
         assert_eq!(number(&stats, "frames"), Some(2));
+    }
+
+    #[test]
+    fn inferences_are_counted_by_how_long_they_took() {
+        gst::init().expect("GStreamer starts");
+        assert_eq!(INFER_BOUNDS[0], 250_000);
+        assert_eq!(INFER_BOUNDS[14], 4_096_000_000);
+        let stats = Stats::new(Kind::Model);
+        for micros in [0, 250, 251, 500, 4_096_000, 4_096_001, 99_000_000] {
+            stats.frame(|work| work.inferred(Duration::from_micros(micros)));
+        }
+        let structure = stats.to_structure();
+        let histogram = structure.get::<gst::Array>("infer-histogram");
+        let counts: Vec<u64> = histogram
+            .expect("a model's stage has one")
+            .iter()
+            .map(|count| count.get().expect("uint64"))
+            .collect();
+        assert_eq!(counts, [2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(number(&stats, "inferences"), Some(7));
     }
 
     #[test]

@@ -123,6 +123,7 @@ pub struct Schedule {
     worked: Option<u64>,
     seen: Option<u64>,
     doubtful: bool,
+    passed: u32,
 }
 
 impl Schedule {
@@ -152,6 +153,17 @@ impl Schedule {
     pub fn done(&mut self, now: Option<u64>) {
         self.worked = now;
         self.doubtful = false;
+        self.passed = 0;
+    }
+
+    /// Work was due and not done: others had their turn.
+    pub fn pass_over(&mut self) {
+        self.passed = self.passed.saturating_add(1);
+    }
+
+    /// How often that was so since the last work.
+    pub fn passed(&self) -> u32 {
+        self.passed
     }
 }
 

@@ -56,3 +56,18 @@ pub fn quit() -> ! {
 pub fn requested() -> bool {
     COUNT.load(Ordering::SeqCst) > 0
 }
+
+/// After the first signal the program has this long; then it ends as it is.
+pub fn quit_after(patience: std::time::Duration) {
+    let wait = move || {
+        while !requested() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        std::thread::sleep(patience);
+        quit();
+    };
+    // Without this thread a hanging camera could keep the program alive.
+    let _ = std::thread::Builder::new()
+        .name("deadline".into())
+        .spawn(wait);
+}

@@ -10,6 +10,7 @@ mod evaluate;
 mod gallery;
 mod graph;
 mod interrupt;
+mod live;
 mod output;
 mod record;
 mod report;
@@ -56,6 +57,7 @@ enum Command {
     Report(report::Args),
     Evaluate(evaluate::Args),
     Run(run::Args),
+    Live(live::Args),
     Bench(bench::Args),
 }
 
@@ -103,6 +105,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Report(args) => report::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Live(args) => live::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

@@ -77,29 +77,10 @@ impl Source {
             sound.connect(&entry)?;
             self.entries.push(entry);
         }
-        let entry = self.deinterlaced(&video.caps())?;
+        let entry = entry(&self.pipeline, &video.caps(), &self.video)?;
         video.connect(&entry)?;
         self.entries.push(entry);
         Ok(())
-    }
-
-    /// The pad that takes the video: of the first stage or, for interlaced video, of what makes
-    /// whole pictures of it.
-    fn deinterlaced(&self, caps: &gst::Caps) -> Result<gst::Pad> {
-        let interlaced = caps
-            .structure(0)
-            .and_then(|s| s.get::<String>("interlace-mode").ok())
-            .is_some_and(|mode| mode != "progressive");
-        if !interlaced {
-            return pad(&self.video, "sink");
-        }
-        let deinterlace = make("deinterlace")?;
-        // One picture a frame, not one a field.
-        set(&deinterlace, "fields", "top")?;
-        self.pipeline.add(&deinterlace)?;
-        deinterlace.link(&self.video)?;
-        deinterlace.sync_state_with_parent()?;
-        pad(&deinterlace, "sink")
     }
 
     /// Ends the streams behind the source, whatever that does: the files are finished with what came
@@ -126,4 +107,23 @@ impl Source {
         }
         Ok(false)
     }
+}
+
+/// The pad that takes video of `caps`: that of `first` or, for interlaced video, of what makes whole
+/// pictures of it.
+pub fn entry(pipeline: &gst::Pipeline, caps: &gst::Caps, first: &gst::Element) -> Result<gst::Pad> {
+    let interlaced = caps
+        .structure(0)
+        .and_then(|s| s.get::<String>("interlace-mode").ok())
+        .is_some_and(|mode| mode != "progressive");
+    if !interlaced {
+        return pad(first, "sink");
+    }
+    let deinterlace = make("deinterlace")?;
+    // One picture a frame, not one a field.
+    set(&deinterlace, "fields", "top")?;
+    pipeline.add(&deinterlace)?;
+    deinterlace.link(first)?;
+    deinterlace.sync_state_with_parent()?;
+    pad(&deinterlace, "sink")
 }

@@ -12,6 +12,7 @@ use clap::builder::PossibleValuesParser;
 use gst::prelude::*;
 
 use crate::graph::{chain, make, set};
+use crate::live::config::Stages;
 use crate::ui::{self, Progress};
 
 /// What the stages can be told.
@@ -93,6 +94,24 @@ impl Args {
     }
 }
 
+impl From<&Stages> for Args {
+    fn from(stages: &Stages) -> Self {
+        let stages = stages.clone();
+        Self {
+            gallery: stages.gallery,
+            interval: stages.interval,
+            inference_size: stages.inference_size,
+            algorithm: stages.algorithm,
+            detector: stages.detector,
+            model: stages.model,
+            confidence: stages.confidence,
+            no_age_gender: !stages.age_gender,
+            threads: stages.threads,
+            execution_provider: stages.execution_provider,
+        }
+    }
+}
+
 /// A number in 0..=1.
 fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -137,6 +156,9 @@ pub struct Extras {
     pub embeddings: bool,
     /// Name, age and gender of each frame by itself, instead of those of the track so far.
     pub each_frame: bool,
+    /// Frames come when they are taken: rather than fall behind, inferences are left out and, where even
+    /// that is too slow, the oldest frames.
+    pub live: bool,
 }
 
 /// The stages that look at every frame, and `end` behind them, in `pipeline`; returns the first
@@ -163,9 +185,13 @@ pub fn build_with(
     set(&detector, "interval", args.interval)?;
     set(&detector, "inference-size", args.inference_size)?;
     set(&detector, "confidence-threshold", args.confidence)?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    set(&detector, "frames-in-flight", cores.min(MOST_IN_FLIGHT))?;
-    inference(&detector, args)?;
+    if extras.live {
+        set(&first, "leaky", "downstream")?;
+    } else {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        set(&detector, "frames-in-flight", cores.min(MOST_IN_FLIGHT))?;
+    }
+    inference(&detector, args, extras.live)?;
     let tracker = make("facetracker")?;
     set(&tracker, "algorithm", &args.algorithm)?;
     let mut elements = vec![
@@ -188,7 +214,7 @@ pub fn build_with(
             set(&recognizer, "vote", false)?;
             set(&recognizer, "interval", 0)?;
         }
-        inference(&recognizer, args)?;
+        inference(&recognizer, args, extras.live)?;
         elements.push(recognizer);
     }
     if !args.no_age_gender {
@@ -197,7 +223,7 @@ pub fn build_with(
             set(&age_gender, "smooth", false)?;
             set(&age_gender, "interval", 0)?;
         }
-        inference(&age_gender, args)?;
+        inference(&age_gender, args, extras.live)?;
         elements.push(age_gender);
     }
     elements.push(end.clone());
@@ -205,8 +231,24 @@ pub fn build_with(
     Ok(first)
 }
 
+/// The elements of `pipeline` that have statistics, with the names of their kinds, first ones first.
+pub fn with_statistics(pipeline: &gst::Pipeline) -> Vec<(String, gst::Element)> {
+    let mut elements: Vec<_> = pipeline
+        .iterate_sorted()
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|element| element.find_property(face_core::stats::PROPERTY).is_some())
+        .filter_map(|element| Some((element.factory()?.name().to_string(), element)))
+        .filter(|(name, _)| name.starts_with("face"))
+        .collect();
+    // GStreamer begins with the sinks.
+    elements.reverse();
+    elements
+}
+
 /// Sets what all inference stages have.
-fn inference(element: &gst::Element, args: &Args) -> Result<()> {
+fn inference(element: &gst::Element, args: &Args, live: bool) -> Result<()> {
+    set(element, "late", if live { "drop-work" } else { "wait" })?;
     set(element, "threads", args.threads)?;
     set(element, "execution-provider", &args.execution_provider)
 }

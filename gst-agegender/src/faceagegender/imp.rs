@@ -2,7 +2,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
 use face_core::align::Chips;
-use face_core::element::{self, Inference, Preload};
+use face_core::element::{self, Inference, Preload, Timing};
+use face_core::late::{Budget, Share, turns};
 use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
 use face_core::tracks::{Pace, Schedule, Tracks};
@@ -11,6 +12,7 @@ use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
+use super::Late;
 use crate::estimator::{Estimator, Summary};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -29,18 +31,22 @@ struct Settings {
     inference: Inference,
     smooth: bool,
     pace: Pace,
+    late: Late,
 }
 
 struct State {
     estimators: Vec<Estimator>,
     chips: Chips,
     tracks: Tracks<(Summary, Schedule)>,
+    /// Frames since the start.
+    frames: u64,
     info: Option<gst_video::VideoInfo>,
 }
 
 pub struct FaceAgeGender {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    timing: Timing,
     stats: Stats,
     preload: Preload,
 }
@@ -55,8 +61,10 @@ impl Default for FaceAgeGender {
                     interval: INTERVAL,
                     settled: SETTLED_INTERVAL,
                 },
+                late: Late::default(),
             }),
             state: Mutex::new(None),
+            timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
             preload: Preload::default(),
         }
@@ -64,11 +72,13 @@ impl Default for FaceAgeGender {
 }
 
 impl State {
-    /// Writes age and gender into `faces`. The frame is mapped only if a face is due.
+    /// Writes age and gender into `faces`. The frame is mapped only if a face is due. Of those that
+    /// are, `budget` says how many are looked at on this frame.
     fn process(
         &mut self,
         buffer: &gst::BufferRef,
         faces: &mut [Face],
+        budget: &mut Budget<impl Fn() -> Share>,
         smooth: bool,
         pace: Pace,
         work: &mut Work,
@@ -76,14 +86,24 @@ impl State {
         let time = buffer.pts().map(gst::ClockTime::nseconds);
         let examined = meta::examined(buffer).unwrap_or(true);
         let mut frame = None;
-        for face in faces {
+        self.frames += 1;
+        let passed: Vec<u32> = faces
+            .iter()
+            .map(|face| face.track.map_or(0, |t| self.tracks.get(t.id).1.passed()))
+            .collect();
+        for i in turns(&passed, self.frames) {
+            let face = &mut faces[i];
             let mut alone = Default::default();
             let (summary, schedule) = match face.track {
                 Some(track) => self.tracks.get(track.id),
                 None => &mut alone,
             };
             schedule.see(time, examined && face.is_predicted());
-            if !face.is_predicted() && schedule.is_due(pace, summary.settled(), time) {
+            let due = !face.is_predicted() && schedule.is_due(pace, summary.settled(), time);
+            if due && !budget.allows() {
+                schedule.pass_over();
+                work.dropped += 1;
+            } else if due {
                 let info = self
                     .info
                     .as_ref()
@@ -100,6 +120,7 @@ impl State {
                     }
                 }
                 schedule.done(time);
+                budget.spend();
             }
             face.age = summary.age(smooth).or(face.age);
             face.gender = summary.gender(smooth).or(face.gender.take());
@@ -118,14 +139,19 @@ impl FaceAgeGender {
     }
 
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
-        let (smooth, pace) = {
+        let (smooth, pace, late) = {
             let settings = self.settings();
-            (settings.smooth, settings.pace)
+            (settings.smooth, settings.pace, settings.late.into())
         };
+        let arrival = self.timing.arrival(&*self.obj(), buffer);
+        let mut budget = Budget::new(|| self.timing.share(&*self.obj(), late, arrival, false));
         let mut faces = meta::claim(buffer);
         work.faces = faces.len() as u64;
         if let Some(state) = self.state().as_mut() {
-            state.process(buffer, &mut faces, smooth, pace, work)?;
+            state.process(buffer, &mut faces, &mut budget, smooth, pace, work)?;
+        }
+        if let Some(took) = budget.took() {
+            self.timing.worked(&*self.obj(), took);
         }
         meta::update(buffer, &faces);
         Ok(())
@@ -171,6 +197,7 @@ impl ObjectImpl for FaceAgeGender {
                     .default_value(SETTLED_INTERVAL)
                     .mutable_playing()
                     .build(),
+                Late::property(),
                 Stats::property(),
             ]);
             properties
@@ -188,6 +215,7 @@ impl ObjectImpl for FaceAgeGender {
             "smooth" => settings.smooth = value.get().unwrap_or_default(),
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
             "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
+            "late" => settings.late = value.get().unwrap_or_default(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
     }
@@ -204,6 +232,7 @@ impl ObjectImpl for FaceAgeGender {
             "smooth" => settings.smooth.to_value(),
             "interval" => settings.pace.interval.to_value(),
             "settled-interval" => settings.pace.settled.to_value(),
+            "late" => settings.late.to_value(),
             _ => pspec.default_value().clone(),
         }
     }
@@ -257,10 +286,12 @@ impl BaseTransformImpl for FaceAgeGender {
             .map_err(|e| e.to_message())?;
         self.preload.end();
         self.stats.reset();
+        self.timing.reset();
         *self.state() = Some(State {
             estimators,
             chips: Chips::default(),
             tracks: Tracks::default(),
+            frames: 0,
             info: None,
         });
         Ok(())
@@ -280,7 +311,15 @@ impl BaseTransformImpl for FaceAgeGender {
         Ok(())
     }
 
+    fn src_event(&self, event: gst::Event) -> bool {
+        // A detector in front has to hear of it, too.
+        let late = self.settings().late.into();
+        self.timing.src_event(&*self.obj(), late, &event);
+        self.parent_src_event(event)
+    }
+
     fn sink_event(&self, event: gst::Event) -> bool {
+        self.timing.sink_event(&event);
         if let Some(state) = self.state().as_mut() {
             state.tracks.handle(&event);
         }

@@ -1,8 +1,11 @@
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Instant;
 
 use face_core::Error;
-use face_core::element::{self, Inference, Preload};
+use face_core::element::{self, Inference, Preload, Timing};
+use face_core::late::Share;
 use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
 use gst::prelude::*;
@@ -11,6 +14,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
+use super::Late;
 use crate::detector::{CONFIDENCE_THRESHOLD, Detector, Params};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -31,13 +35,14 @@ struct Settings {
     params: Params,
     interval: u32,
     frames_in_flight: u32,
+    late: Late,
 }
 
 struct State {
     detector: Arc<Detector>,
     info: Option<gst_video::VideoInfo>,
-    /// Frames since start or flush.
-    frames: u64,
+    /// Frames since the last on which faces were looked for.
+    skipped: Option<u32>,
     /// Frames that came and did not go yet, in their order.
     pending: VecDeque<Pending>,
 }
@@ -58,9 +63,35 @@ static THREADS: LazyLock<Result<rayon::ThreadPool, rayon::ThreadPoolBuildError>>
             .build()
     });
 
+/// Frames that these threads work on or are to work on.
+static IN_WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts in [`IN_WORK`] as long as it lives.
+struct InWork;
+
+impl InWork {
+    fn begin() -> Self {
+        IN_WORK.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        IN_WORK.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether all these threads are at work.
+fn threads_are_busy() -> bool {
+    let threads = THREADS.as_ref().map_or(0, |t| t.current_num_threads());
+    IN_WORK.load(Ordering::Relaxed) >= threads
+}
+
 pub struct FaceDetector {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    timing: Timing,
     stats: Stats,
     preload: Preload,
 }
@@ -73,8 +104,10 @@ impl Default for FaceDetector {
                 params: Params::default(),
                 interval: 1,
                 frames_in_flight: 1,
+                late: Late::default(),
             }),
             state: Mutex::new(None),
+            timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
             preload: Preload::default(),
         }
@@ -90,44 +123,74 @@ impl FaceDetector {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to do with the frame that comes now.
-    fn task(&self) -> Result<Task, Error> {
-        let (params, interval) = {
+    /// What to do with the frame that comes now. `busy`: who would detect on it is at work.
+    fn task(&self, buffer: &gst::BufferRef, busy: bool) -> Result<Task, Error> {
+        let (params, interval, late) = {
             let settings = self.settings();
-            (settings.params, u64::from(settings.interval.max(1)))
+            (settings.params, settings.interval, settings.late)
         };
+        let arrival = self.timing.arrival(&*self.obj(), buffer);
+        let skipped = self.state().as_ref().and_then(|s| s.skipped);
+        let due = skipped.is_none_or(|frames| frames.saturating_add(1) >= interval);
+        let dropped =
+            due && self.timing.share(&*self.obj(), late.into(), arrival, busy) == Share::Nothing;
         let mut state = self.state();
         let Some(State {
             detector,
             info: Some(info),
-            frames,
+            skipped,
             ..
         }) = state.as_mut()
         else {
             return Err(Error::Frame("a frame came before its caps".into()));
         };
-        let due = *frames % interval == 0;
-        *frames += 1;
+        // A frame that gives up its turn gives it to the next.
+        let detects = due && !dropped;
+        *skipped = match detects {
+            true => Some(0),
+            false => skipped.map(|frames| frames.saturating_add(1)),
+        };
         Ok(Task {
-            detector: due.then(|| detector.clone()),
+            detector: detects.then(|| detector.clone()),
+            dropped,
             info: info.clone(),
             params,
+            begin: Instant::now(),
         })
+    }
+
+    /// Does a task.
+    fn work(&self, task: &Task, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
+        let result = task.run(buffer, work);
+        if task.detector.is_some() {
+            self.timing.worked(&*self.obj(), task.begin.elapsed());
+        }
+        result
     }
 
     /// Begins to work on a frame on another thread.
     fn submit(&self, buffer: gst::Buffer) -> Result<(), Error> {
-        let task = self.task()?;
+        let task = self.task(&buffer, threads_are_busy())?;
         let (sender, receiver) = mpsc::sync_channel(1);
         let element = self.obj().clone();
+        let detects = task.detector.is_some();
         let work = move || {
-            let stats = &element.imp().stats;
-            let result = element::work_on(buffer, stats, |buffer, work| task.run(buffer, work));
+            let this = element.imp();
+            let run = |buffer: &mut gst::BufferRef, work: &mut Work| this.work(&task, buffer, work);
+            let result = element::work_on(buffer, &this.stats, run);
             // Nobody waits for a frame that was flushed.
             let _ = sender.send(result);
         };
         match &*THREADS {
-            Ok(threads) => threads.spawn_fifo(work),
+            // It is done at once, and waits behind no other stream's frames.
+            _ if !detects => work(),
+            Ok(threads) => {
+                let in_work = InWork::begin();
+                threads.spawn_fifo(move || {
+                    let _in_work = in_work;
+                    work();
+                });
+            }
             Err(error) => {
                 return Err(Error::Runtime(format!(
                     "no threads for frames in flight: {error}; set frames-in-flight=1"
@@ -185,12 +248,16 @@ impl FaceDetector {
 struct Task {
     /// `None` where the frame is to be skipped.
     detector: Option<Arc<Detector>>,
+    /// It is skipped because it is late.
+    dropped: bool,
     info: gst_video::VideoInfo,
     params: Params,
+    begin: Instant,
 }
 
 impl Task {
     fn run(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
+        work.dropped = u64::from(self.dropped);
         if let Some(detector) = &self.detector {
             let found = detector.detect(&element::map(buffer, &self.info)?, &self.params, work)?;
             gst::log!(CAT, "{} faces at {:?}", found.len(), buffer.pts());
@@ -271,7 +338,7 @@ impl ObjectImpl for FaceDetector {
             let count = |name: &str, nick: &str, blurb: &str, least: u32, default: u32| {
                 up_to(1 << 16, name, nick, blurb, least, default)
             };
-            properties.push(Stats::property());
+            properties.extend([Late::property(), Stats::property()]);
             properties.extend([
                 fraction(
                     "confidence-threshold",
@@ -346,6 +413,7 @@ impl ObjectImpl for FaceDetector {
             "max-faces" => params.max_faces = count(),
             "min-face-size" => params.min_face_size = count(),
             "interval" => settings.interval = count(),
+            "late" => settings.late = value.get().unwrap_or_default(),
             "frames-in-flight" => {
                 settings.frames_in_flight = count();
                 drop(settings);
@@ -381,6 +449,7 @@ impl ObjectImpl for FaceDetector {
             "max-faces" => params.max_faces.to_value(),
             "min-face-size" => params.min_face_size.to_value(),
             "interval" => settings.interval.to_value(),
+            "late" => settings.late.to_value(),
             "frames-in-flight" => settings.frames_in_flight.to_value(),
             _ => pspec.default_value().clone(),
         }
@@ -431,10 +500,11 @@ impl BaseTransformImpl for FaceDetector {
             Detector::new(&inference.model, &inference.options).map_err(|e| e.to_message())?;
         self.preload.end();
         self.stats.reset();
+        self.timing.reset();
         *self.state() = Some(State {
             detector: Arc::new(detector),
             info: None,
-            frames: 0,
+            skipped: None,
             pending: VecDeque::new(),
         });
         Ok(())
@@ -454,10 +524,16 @@ impl BaseTransformImpl for FaceDetector {
         Ok(())
     }
 
+    fn src_event(&self, event: gst::Event) -> bool {
+        let late = self.settings().late;
+        self.timing.src_event(&*self.obj(), late.into(), &event) || self.parent_src_event(event)
+    }
+
     fn sink_event(&self, event: gst::Event) -> bool {
+        self.timing.sink_event(&event);
         if let gst::EventView::FlushStop(_) = event.view() {
             if let Some(state) = self.state().as_mut() {
-                state.frames = 0;
+                state.skipped = None;
                 state.pending.clear();
             }
         } else if event.is_serialized() {
@@ -495,7 +571,8 @@ impl BaseTransformImpl for FaceDetector {
         let pending = self.state().as_ref().map_or(0, |s| s.pending.len());
         if limit <= 1 && pending == 0 {
             return element::in_place(self, &self.stats, |buffer, work| {
-                self.task()?.run(buffer, work)
+                let task = self.task(buffer, false)?;
+                self.work(&task, buffer, work)
             });
         }
         if let Some(buffer) = self.take_queued_buffer() {

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
-use face_core::element::{self, Inference, Preload};
+use face_core::element::{self, Inference, Preload, Timing};
+use face_core::late::{Budget, Share, turns};
 use face_core::meta::{self, Embedding, Face, Recognition};
 use face_core::stats::{self, Stats, Work};
 use face_core::tracks::{Pace, Schedule, Tracks};
@@ -11,6 +12,7 @@ use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
+use super::Late;
 use crate::gallery::Gallery;
 use crate::recognizer::Recognizer;
 use crate::vote::{TrackVote, Verdict, decide};
@@ -44,6 +46,7 @@ struct Settings {
     vote: bool,
     pace: Pace,
     attach_embedding: bool,
+    late: Late,
 }
 
 /// What is known of one track.
@@ -58,12 +61,15 @@ struct State {
     gallery: Option<Gallery>,
     gallery_serial: u64,
     tracks: Tracks<TrackState>,
+    /// Frames since the start.
+    frames: u64,
     info: Option<gst_video::VideoInfo>,
 }
 
 pub struct FaceRecognizer {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    timing: Timing,
     stats: Stats,
     preload: Preload,
 }
@@ -84,8 +90,10 @@ impl Default for FaceRecognizer {
                     settled: SETTLED_INTERVAL,
                 },
                 attach_embedding: false,
+                late: Late::default(),
             }),
             state: Mutex::new(None),
+            timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
             preload: Preload::default(),
         }
@@ -133,6 +141,7 @@ impl State {
             gallery,
             gallery_serial: settings.gallery_serial,
             tracks: Tracks::default(),
+            frames: 0,
             info: None,
         })
     }
@@ -189,12 +198,14 @@ impl State {
         Ok(())
     }
 
-    /// Writes names into `faces`. The frame is mapped only if a face is due.
+    /// Writes names into `faces`. The frame is mapped only if a face is due. Of those that are, `budget`
+    /// says how many are embedded on this frame.
     fn process(
         &mut self,
         buffer: &gst::BufferRef,
         faces: &mut [Face],
         settings: &Settings,
+        budget: &mut Budget<impl Fn() -> Share>,
         work: &mut Work,
     ) -> Result<(), Error> {
         if self.gallery.is_none() && !settings.attach_embedding {
@@ -204,14 +215,28 @@ impl State {
         let examined = meta::examined(buffer).unwrap_or(true);
         let info = self.info.clone();
         let mut frame = None;
-        for face in faces {
+        self.frames += 1;
+        let passed: Vec<u32> = faces
+            .iter()
+            .map(|face| {
+                face.track
+                    .map_or(0, |t| self.tracks.get(t.id).schedule.passed())
+            })
+            .collect();
+        for i in turns(&passed, self.frames) {
+            let face = &mut faces[i];
             let mut track = match face.track {
                 Some(track) => std::mem::take(self.tracks.get(track.id)),
                 None => TrackState::default(),
             };
             let schedule = &mut track.schedule;
             schedule.see(time, examined && face.is_predicted());
-            if !face.is_predicted() && schedule.is_due(settings.pace, track.vote.settled(), time) {
+            let due =
+                !face.is_predicted() && schedule.is_due(settings.pace, track.vote.settled(), time);
+            if due && !budget.allows() {
+                schedule.pass_over();
+                work.dropped += 1;
+            } else if due {
                 let info = info
                     .as_ref()
                     .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
@@ -221,6 +246,7 @@ impl State {
                 };
                 self.embed(frame, face, &mut track.vote, settings, work)?;
                 track.schedule.done(time);
+                budget.spend();
             }
             let verdict = match settings.vote {
                 true => track.vote.majority(),
@@ -254,12 +280,18 @@ impl FaceRecognizer {
 
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let settings = self.settings().clone();
+        let arrival = self.timing.arrival(&*self.obj(), buffer);
+        let late = settings.late.into();
+        let mut budget = Budget::new(|| self.timing.share(&*self.obj(), late, arrival, false));
         let mut faces = meta::claim(buffer);
         work.faces = faces.len() as u64;
         let mut refused = None;
         if let Some(state) = self.state().as_mut() {
             refused = state.refresh_gallery(&settings).err();
-            state.process(buffer, &mut faces, &settings, work)?;
+            state.process(buffer, &mut faces, &settings, &mut budget, work)?;
+        }
+        if let Some(took) = budget.took() {
+            self.timing.worked(&*self.obj(), took);
         }
         if let Some(error) = refused {
             // The stream goes on with the gallery that it had.
@@ -357,6 +389,7 @@ impl ObjectImpl for FaceRecognizer {
                     .default_value(false)
                     .mutable_playing()
                     .build(),
+                Late::property(),
                 Stats::property(),
             ]);
             properties
@@ -389,6 +422,7 @@ impl ObjectImpl for FaceRecognizer {
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
             "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
             "attach-embedding" => settings.attach_embedding = value.get().unwrap_or_default(),
+            "late" => settings.late = value.get().unwrap_or_default(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
     }
@@ -417,6 +451,7 @@ impl ObjectImpl for FaceRecognizer {
             "interval" => settings.pace.interval.to_value(),
             "settled-interval" => settings.pace.settled.to_value(),
             "attach-embedding" => settings.attach_embedding.to_value(),
+            "late" => settings.late.to_value(),
             _ => pspec.default_value().clone(),
         }
     }
@@ -473,6 +508,7 @@ impl BaseTransformImpl for FaceRecognizer {
         }
         self.preload.end();
         self.stats.reset();
+        self.timing.reset();
         *self.state() = Some(state);
         Ok(())
     }
@@ -491,7 +527,15 @@ impl BaseTransformImpl for FaceRecognizer {
         Ok(())
     }
 
+    fn src_event(&self, event: gst::Event) -> bool {
+        // A detector in front has to hear of it, too.
+        let late = self.settings().late.into();
+        self.timing.src_event(&*self.obj(), late, &event);
+        self.parent_src_event(event)
+    }
+
     fn sink_event(&self, event: gst::Event) -> bool {
+        self.timing.sink_event(&event);
         if let Some(state) = self.state().as_mut() {
             state.tracks.handle(&event);
         }

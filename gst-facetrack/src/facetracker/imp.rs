@@ -23,15 +23,28 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 const MILLISECOND: u64 = 1_000_000;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Settings {
     algorithm: Algorithm,
     params: Params,
+    first_track_id: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::default(),
+            params: Params::default(),
+            first_track_id: 1,
+        }
+    }
 }
 
 struct State {
     tracker: Box<dyn Tracker>,
     algorithm: Algorithm,
+    /// The first track's id.
+    first_id: u64,
     /// Width and height of the frames.
     size: (u32, u32),
     /// How far time advances on a buffer without a timestamp, in ns.
@@ -58,10 +71,11 @@ impl Default for FaceTracker {
 }
 
 impl State {
-    fn new(algorithm: Algorithm, next_id: u64) -> Self {
+    fn new(algorithm: Algorithm, first_id: u64) -> Self {
         Self {
-            tracker: tracker::create(algorithm.into(), next_id),
+            tracker: tracker::create(algorithm.into(), first_id),
             algorithm,
+            first_id,
             size: (0, 0),
             frame_duration: 40 * MILLISECOND,
             time: None,
@@ -139,6 +153,8 @@ impl State {
         }
         work.faces = (faces.len() + predicted.len()) as u64;
         work.tracks = self.tracker.live() as u64;
+        work.next_track = self.tracker.next_id();
+        work.tracks_total = work.next_track - self.first_id;
         meta::update(buffer, &faces);
         for face in predicted {
             meta::add(buffer, self.size, &face);
@@ -240,6 +256,16 @@ impl ObjectImpl for FaceTracker {
                      places (ms of stream time)",
                     defaults.max_predicted,
                 ),
+                glib::ParamSpecUInt64::builder("first-track-id")
+                    .nick("First track's id")
+                    .blurb(
+                        "The id of the first track after the start, to go on where another tracker \
+                         ended; no id that this element used comes again",
+                    )
+                    .minimum(1)
+                    .default_value(1)
+                    .mutable_ready()
+                    .build(),
                 Stats::property(),
             ]
         });
@@ -253,6 +279,7 @@ impl ObjectImpl for FaceTracker {
         match pspec.name() {
             "algorithm" => settings.algorithm = value.get().unwrap_or_default(),
             "iou-threshold" => settings.params.iou_threshold = value.get().unwrap_or_default(),
+            "first-track-id" => settings.first_track_id = value.get().unwrap_or(1),
             "max-lost" => settings.params.max_lost = nanoseconds(),
             "max-predicted" => settings.params.max_predicted = nanoseconds(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
@@ -267,6 +294,7 @@ impl ObjectImpl for FaceTracker {
         match pspec.name() {
             "algorithm" => settings.algorithm.to_value(),
             "iou-threshold" => settings.params.iou_threshold.to_value(),
+            "first-track-id" => settings.first_track_id.to_value(),
             "max-lost" => ((settings.params.max_lost / MILLISECOND) as u32).to_value(),
             "max-predicted" => ((settings.params.max_predicted / MILLISECOND) as u32).to_value(),
             _ => pspec.default_value().clone(),
@@ -304,9 +332,12 @@ impl BaseTransformImpl for FaceTracker {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         self.stats.reset();
+        let settings = *self.settings();
         let mut state = self.state();
         // Ids go on where they ended: none is ever used twice in the element's life.
-        *state = State::new(self.settings().algorithm, state.tracker.next_id());
+        let first_id = settings.first_track_id.max(state.tracker.next_id());
+        *state = State::new(settings.algorithm, first_id);
+        self.stats.first_track(first_id);
         Ok(())
     }
 

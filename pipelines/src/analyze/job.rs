@@ -50,6 +50,7 @@ impl<'a> Analyzer<'a> {
         let extras = stages::Extras {
             embeddings: true,
             each_frame,
+            ..Default::default()
         };
         let model = Model::find(&args.stages.model)?;
         model.expect_task(Task::Recognition)?;

@@ -1,6 +1,7 @@
 //! `facepipe enroll`: photos of people, a folder a person, into a gallery.
 
 mod augment;
+mod camera;
 mod folders;
 mod images;
 mod look;
@@ -11,7 +12,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueHint;
 use face_core::model::{Model, Task};
 use gstfacerecog::gallery::{Gallery, ModelId};
@@ -39,12 +40,17 @@ use strangers::Naming;
 /// Or give names to strangers, whose pictures `facepipe cluster DIR` has made:
 ///
 ///   facepipe enroll --from-clusters DIR stranger-1=Anna stranger-2="Ben B." -o friends.safetensors
+///
+/// Or to somebody whom a running `facepipe live` has seen in the last ten minutes; the gallery is that
+/// of the camera:
+///
+///   facepipe enroll --camera door --track 17 --person Anna
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, override_usage = USAGE)]
 pub struct Args {
     /// The folder with one folder a person; hidden files and folders are skipped
-    #[arg(required = true)]
-    people_dir: PathBuf,
+    #[arg(required_unless_present = "camera")]
+    people_dir: Option<PathBuf>,
 
     /// With --from-clusters, instead of a folder: strangers and their names, such as stranger-1=Anna;
     /// two of one name are one person
@@ -52,9 +58,27 @@ pub struct Args {
     names: Vec<OsString>,
 
     /// The gallery to write; an existing one is replaced when all photos are done, and added to with
-    /// --from-clusters
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    /// --from-clusters and --camera
+    #[arg(short, long, value_name = "FILE", required_unless_present = "camera")]
+    output: Option<PathBuf>,
+
+    /// Enrol from this camera of a running `facepipe live`
+    #[arg(long, value_name = "NAME", requires_all = ["track", "person"],
+          conflicts_with_all = ["people_dir", "from_clusters", "largest", "augment", "detector",
+                                "execution_provider"])]
+    camera: Option<String>,
+
+    /// With --camera: the number of the track, as in its outputs
+    #[arg(long, value_name = "ID", requires = "camera")]
+    track: Option<u64>,
+
+    /// With --camera: whose face it is
+    #[arg(long, value_name = "NAME", requires = "camera")]
+    person: Option<String>,
+
+    /// With --camera: the configuration that `facepipe live` runs with, if it sets `state`
+    #[arg(long, value_name = "FILE", requires = "camera", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
 
     /// Make people of the strangers in this folder of results
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath,
@@ -76,7 +100,8 @@ pub struct Args {
 
 const USAGE: &str = "\
 facepipe enroll [OPTIONS] --output <FILE> <PEOPLE_DIR>
-       facepipe enroll [OPTIONS] --output <FILE> --from-clusters <DIR> <STRANGER=NAME>...";
+       facepipe enroll [OPTIONS] --output <FILE> --from-clusters <DIR> <STRANGER=NAME>...
+       facepipe enroll --camera <NAME> --track <ID> --person <NAME> [--config <FILE>]";
 
 /// A person and photos, in order.
 pub struct Person {
@@ -124,8 +149,23 @@ pub struct Report {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    if let (Some(camera), Some(track), Some(person)) = (&args.camera, args.track, &args.person) {
+        return camera::run(&camera::Sighting {
+            camera,
+            track,
+            person,
+            config: args.config.as_deref(),
+            output: args.output.as_deref(),
+            model: &args.model,
+            json: args.json,
+        });
+    }
+    // clap asks for both.
+    let (Some(people_dir), Some(path)) = (&args.people_dir, &args.output) else {
+        bail!("name the folder of people and the gallery to write");
+    };
     if let Some(folder) = &args.from_clusters {
-        let first = std::iter::once(args.people_dir.as_os_str());
+        let first = std::iter::once(people_dir.as_os_str());
         let names = first.chain(args.names.iter().map(OsString::as_os_str));
         let namings: Result<Vec<Naming>, String> = names
             .map(|name| Naming::parse(&name.to_string_lossy()))
@@ -134,10 +174,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
             let kind = clap::error::ErrorKind::ValueValidation;
             clap::Error::raw(kind, error + "\n").exit()
         });
-        return strangers::run(folder, &namings, &args.output, args.json);
+        return strangers::run(folder, &namings, path, args.json);
     }
-    output::check_folder(&args.output)?;
-    let people = folders::find_people(&args.people_dir)?;
+    output::check_folder(path)?;
+    let people = folders::find_people(people_dir)?;
     let (model, dimensions) = recognition_model(&args.model)?;
     let mut gallery = Gallery::new(model, dimensions);
     let mut embedder = Embedder::start(&args.options, &args.model)?;
@@ -149,8 +189,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     };
     if !gallery.is_empty() {
-        gallery.write(&args.output)?;
-        report.gallery = Some(args.output.display().to_string());
+        gallery.write(path)?;
+        report.gallery = Some(path.display().to_string());
     }
     report.print(args.json)?;
     ensure!(

@@ -1,0 +1,159 @@
+//! `facepipe live`: many cameras for weeks.
+
+pub mod backoff;
+mod camera;
+pub mod config;
+pub mod control;
+mod outputs;
+mod pipeline;
+pub mod recent;
+pub mod secret;
+pub mod telemetry;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::ValueHint;
+
+use self::camera::Handle;
+use self::config::Config;
+use self::control::Control;
+use self::outputs::Shared;
+use self::recent::Recent;
+use self::telemetry::Telemetry;
+use crate::{Outcome, interrupt};
+
+/// From the first signal to the end of the process, at most.
+const SHUTDOWN: Duration = Duration::from_millis(1800);
+
+/// Watch cameras, for as long as the program runs.
+///
+/// Every camera of the configuration has a pipeline of its own, which is built anew in growing pauses
+/// when it fails, while the others run on. SIGHUP reads the configuration again and touches only the
+/// cameras that changed in it; SIGTERM and Ctrl-C finish all files and end within two seconds.
+///
+/// The README has the configuration. The least of it:
+///
+///   [[camera]]
+///   name = "door"
+///   uri = "rtsp://192.0.2.7/stream1"
+///   jsonl = { path = "door.jsonl" }
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The configuration, a TOML file
+    #[arg(value_hint = ValueHint::FilePath)]
+    config: PathBuf,
+
+    /// Read the configuration, say what is wrong with it, and end
+    #[arg(long)]
+    check: bool,
+
+    #[command(flatten)]
+    log: telemetry::log::Args,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let config = Config::read(&args.config)?;
+    if args.check {
+        config.check_galleries()?;
+        eprintln!(
+            "live: {} is good: {}",
+            args.config.display(),
+            crate::ui::count(config.cameras.len() as u64, "camera")
+        );
+        return Ok(Outcome::Done);
+    }
+    telemetry::log::install(&args.log)?;
+    interrupt::reload_on_hangup();
+    interrupt::quit_after(SHUTDOWN);
+
+    let telemetry = Arc::new(Telemetry::new());
+    let shared = Arc::new(Shared::new(&config, telemetry.clone())?);
+    let recent = Arc::new(Recent::default());
+    let control = Control::start(&config.state_folder()?, recent.clone())?;
+    let server =
+        telemetry::http::Server::start(&config.server, telemetry.clone()).context("[server]")?;
+    let mut fleet = Fleet {
+        shared,
+        recent,
+        cameras: Vec::new(),
+    };
+    fleet.apply(&config);
+    tracing::info!(cameras = config.cameras.len(), "running");
+    let mut current = config;
+    while !interrupt::requested() {
+        std::thread::sleep(Duration::from_millis(50));
+        if interrupt::reload_requested() {
+            current = fleet.reload(args, current);
+        }
+    }
+    let begun = Instant::now();
+    tracing::info!("ending");
+    fleet.stop(begun + SHUTDOWN);
+    drop((server, control));
+    tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
+    Ok(Outcome::Done)
+}
+
+/// The cameras that run.
+struct Fleet {
+    shared: Arc<Shared>,
+    recent: Arc<Recent>,
+    cameras: Vec<Handle>,
+}
+
+impl Fleet {
+    /// Stops what is not in `config` as it runs, and starts what is only there.
+    fn apply(&mut self, config: &Config) {
+        let (keep, stop): (Vec<_>, Vec<_>) = std::mem::take(&mut self.cameras)
+            .into_iter()
+            .partition(|handle| config.cameras.contains(handle.config()));
+        self.cameras = keep;
+        stop_all(stop, Instant::now() + Duration::from_secs(5));
+        for camera in &config.cameras {
+            if self.cameras.iter().any(|handle| handle.config() == camera) {
+                continue;
+            }
+            let (shared, recent) = (self.shared.clone(), self.recent.clone());
+            self.cameras
+                .push(Handle::start(camera.clone(), shared, recent));
+        }
+    }
+
+    /// Reads the configuration again; one that cannot be used changes nothing.
+    fn reload(&mut self, args: &Args, current: Config) -> Config {
+        let new = match Config::read(&args.config) {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::error!("{error:#}; the configuration in use stays");
+                return current;
+            }
+        };
+        if new.server != current.server
+            || new.restream != current.restream
+            || new.state != current.state
+        {
+            tracing::warn!("changes of [server], [restream] and state come with the next start");
+        }
+        self.apply(&new);
+        tracing::info!(cameras = new.cameras.len(), "configuration read again");
+        new
+    }
+
+    fn stop(&mut self, deadline: Instant) {
+        stop_all(std::mem::take(&mut self.cameras), deadline);
+    }
+}
+
+/// Stops cameras side by side.
+fn stop_all(cameras: Vec<Handle>, deadline: Instant) {
+    for camera in &cameras {
+        camera.ask_to_stop();
+    }
+    for camera in cameras {
+        camera.join(deadline);
+    }
+}

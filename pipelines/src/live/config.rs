@@ -1,0 +1,745 @@
+//! The configuration of `facepipe live`: TOML, read and checked here, and nowhere else.
+//!
+//! ```toml
+//! [server]                          # metrics, health
+//! listen = "127.0.0.1:9402"
+//!
+//! [restream]                        # annotated video at rtsp://…/NAME
+//! listen = "127.0.0.1:8554"
+//! username = "viewer"
+//! password-file = "restream.password"
+//!
+//! [defaults]                        # of all cameras; a camera's own keys come first
+//! gallery = "friends.safetensors"
+//!
+//! [[camera]]
+//! name = "door"
+//! uri = "rtsp://192.0.2.7/stream1"
+//! username = "admin"
+//! password-env = "DOOR_PASSWORD"
+//! jsonl = { path = "out/{camera}.jsonl", max-size = "100 MB", max-age = "24h", keep = 14 }
+//! restream = true
+//! segments = { folder = "out/{camera}", format = "hls", length = "6s", keep = 100 }
+//! events = { path = "out/events.jsonl", webhooks = [{ url = "https://example.org/hook" }] }
+//! ```
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytesize::ByteSize;
+use jiff::SignedDuration;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::secret::{Place, Secret};
+
+/// What stands for the camera's name in paths.
+const CAMERA: &str = "{camera}";
+
+/// More cameras than this are a mistake in the file.
+const MOST_CAMERAS: usize = 1000;
+
+/// A larger file is none that anybody wrote.
+const MOST_BYTES: u64 = 4 << 20;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The folder of the configuration, to which its paths are relative.
+    pub folder: PathBuf,
+    /// Where passwords that were made up and the control socket are kept; see [`Config::state_folder`].
+    pub state: Option<PathBuf>,
+    pub server: Server,
+    pub restream: RestreamServer,
+    pub cameras: Vec<Camera>,
+}
+
+/// The port for metrics and health.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// No port at all.
+    pub disabled: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9402)),
+            disabled: false,
+        }
+    }
+}
+
+/// The RTSP server of the annotated streams.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestreamServer {
+    pub listen: SocketAddr,
+    pub username: String,
+    /// One is made up if there is none.
+    pub password: Option<Secret>,
+    /// Let everybody in who reaches the port.
+    pub anonymous: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+    /// UDP, and TCP if nothing arrives.
+    Auto,
+}
+
+/// One camera with its options and outputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Camera {
+    pub name: String,
+    /// Without credentials.
+    pub uri: String,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub transport: Transport,
+    /// Of the jitter buffer.
+    pub latency: Duration,
+    /// A stream that brings no frame for so long has failed.
+    pub stall_timeout: Duration,
+    pub stages: Stages,
+    pub jsonl: Option<Jsonl>,
+    pub restream: bool,
+    pub segments: Option<Segments>,
+    pub events: Option<Events>,
+}
+
+/// What the stages are told; see `facepipe annotate --help`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Stages {
+    pub gallery: Option<PathBuf>,
+    pub interval: u32,
+    pub inference_size: u32,
+    pub algorithm: String,
+    pub detector: String,
+    pub model: String,
+    pub confidence: f64,
+    pub age_gender: bool,
+    pub threads: u32,
+    pub execution_provider: String,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Self {
+            gallery: None,
+            interval: 1,
+            inference_size: 640,
+            algorithm: "ocsort".into(),
+            detector: "yunet".into(),
+            model: "sface".into(),
+            confidence: 0.7,
+            age_gender: true,
+            threads: 1,
+            execution_provider: "cpu".into(),
+        }
+    }
+}
+
+/// A line a frame and a track.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jsonl {
+    pub path: PathBuf,
+    pub rotation: Rotation,
+    /// Lines of frames without faces are left out.
+    pub only_faces: bool,
+}
+
+/// When a file is closed and a new one begun, and how many closed ones are kept (0: all).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rotation {
+    pub max_size: u64,
+    pub max_age: Duration,
+    pub keep: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Fragmented MP4: a file that was cut off by a crash plays up to its last second.
+    #[default]
+    Mp4,
+    /// MPEG-TS segments and a playlist.
+    Hls,
+}
+
+/// Files of annotated video.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segments {
+    pub folder: PathBuf,
+    pub format: Format,
+    pub length: Duration,
+    /// The newest so many (0: all).
+    pub keep: usize,
+}
+
+/// Who came, who left, who is a stranger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Events {
+    pub path: Option<PathBuf>,
+    pub rotation: Rotation,
+    pub webhooks: Vec<Webhook>,
+    /// Away for so long is gone.
+    pub left_after: Duration,
+    /// A track that nobody's name was given for so long is a stranger's.
+    pub stranger_after: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Webhook {
+    pub url: String,
+    /// Sent as `Authorization: Bearer …`.
+    pub token: Option<Secret>,
+    pub timeout: Duration,
+}
+
+/// As it stands in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    state: Option<PathBuf>,
+    #[serde(default)]
+    server: Server,
+    #[serde(default)]
+    restream: RestreamFile,
+    #[serde(default)]
+    defaults: Table,
+    #[serde(default)]
+    camera: Vec<Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RestreamFile {
+    listen: SocketAddr,
+    username: String,
+    password_env: Option<String>,
+    password_file: Option<PathBuf>,
+    anonymous: bool,
+}
+
+impl Default for RestreamFile {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8554)),
+            username: "viewer".into(),
+            password_env: None,
+            password_file: None,
+            anonymous: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct CameraFile {
+    name: String,
+    uri: String,
+    username: Option<String>,
+    password_env: Option<String>,
+    password_file: Option<PathBuf>,
+    #[serde(default)]
+    transport: Transport,
+    latency: Option<SignedDuration>,
+    stall_timeout: Option<SignedDuration>,
+    #[serde(default)]
+    stages: Stages,
+    gallery: Option<PathBuf>,
+    jsonl: Option<JsonlFile>,
+    #[serde(default)]
+    restream: bool,
+    segments: Option<SegmentsFile>,
+    events: Option<EventsFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct JsonlFile {
+    path: PathBuf,
+    max_size: Option<ByteSize>,
+    max_age: Option<SignedDuration>,
+    keep: Option<usize>,
+    #[serde(default)]
+    only_faces: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct SegmentsFile {
+    folder: PathBuf,
+    #[serde(default)]
+    format: Format,
+    length: Option<SignedDuration>,
+    keep: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct EventsFile {
+    path: Option<PathBuf>,
+    max_size: Option<ByteSize>,
+    max_age: Option<SignedDuration>,
+    keep: Option<usize>,
+    #[serde(default)]
+    webhooks: Vec<WebhookFile>,
+    left_after: Option<SignedDuration>,
+    stranger_after: Option<SignedDuration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct WebhookFile {
+    url: String,
+    token_env: Option<String>,
+    token_file: Option<PathBuf>,
+    timeout: Option<SignedDuration>,
+}
+
+impl Config {
+    /// Reads and checks a file; passwords are read, too.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read = || {
+            let length = std::fs::metadata(path)?.len();
+            ensure!(
+                length <= MOST_BYTES,
+                "{length} bytes, more than {MOST_BYTES}"
+            );
+            Ok(std::fs::read_to_string(path)?)
+        };
+        let parse = |text: String| {
+            let folder = std::path::absolute(path)?
+                .parent()
+                .unwrap_or(Path::new("/"))
+                .to_owned();
+            Self::parse(&text, &folder)
+        };
+        read()
+            .and_then(parse)
+            .with_context(|| format!("configuration {}", path.display()))
+    }
+
+    /// Parses the text of a configuration that stands in `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self> {
+        let file: File = toml::from_str(text)?;
+        ensure!(
+            file.camera.len() <= MOST_CAMERAS,
+            "{} cameras, more than {MOST_CAMERAS}",
+            file.camera.len()
+        );
+        let restream = file.restream;
+        let place = Place {
+            password_env: restream.password_env,
+            password_file: restream.password_file,
+        };
+        let restream = RestreamServer {
+            listen: restream.listen,
+            username: restream.username,
+            password: place.read(folder).context("[restream]")?,
+            anonymous: restream.anonymous,
+        };
+        let mut cameras: Vec<Camera> = Vec::new();
+        for (i, own) in file.camera.into_iter().enumerate() {
+            let label = match own.get("name").and_then(Value::as_str) {
+                Some(name) => format!("camera `{name}`"),
+                None => format!("camera {}", i + 1),
+            };
+            let camera =
+                Camera::parse(&file.defaults, own, folder).with_context(|| label.clone())?;
+            ensure!(
+                cameras.iter().all(|other| other.name != camera.name),
+                "{label}: there are two of that name"
+            );
+            cameras.push(camera);
+        }
+        ensure!(!cameras.is_empty(), "there is no [[camera]]");
+        Ok(Self {
+            folder: folder.to_owned(),
+            state: file.state.map(|path| folder.join(path)),
+            server: file.server,
+            restream,
+            cameras,
+        })
+    }
+
+    /// Fails if a gallery cannot be read. A camera whose gallery is not there yet is tried again and again.
+    pub fn check_galleries(&self) -> Result<()> {
+        let galleries = self
+            .cameras
+            .iter()
+            .filter_map(|c| c.stages.gallery.as_ref());
+        for path in galleries.collect::<std::collections::BTreeSet<_>>() {
+            gstfacerecog::gallery::Gallery::read(path)?;
+        }
+        Ok(())
+    }
+
+    /// The folder for what the program keeps: `state`, or `facepipe` in the user's folder for state.
+    pub fn state_folder(&self) -> Result<PathBuf> {
+        if let Some(state) = &self.state {
+            return Ok(state.clone());
+        }
+        default_state_folder()
+    }
+}
+
+/// `$XDG_STATE_HOME/facepipe`, or what stands for it.
+pub fn default_state_folder() -> Result<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|folder| folder.join("facepipe"))
+        .context("neither HOME nor XDG_STATE_HOME is set; set `state` in the configuration")
+}
+
+impl Camera {
+    fn parse(defaults: &Table, own: Table, folder: &Path) -> Result<Self> {
+        let mut table = defaults.clone();
+        overlay(&mut table, own);
+        let file: CameraFile = Value::Table(table).try_into()?;
+        let name = file.name;
+        check_name(&name)?;
+        let uri = check_uri(&file.uri)?;
+        let path = |path: PathBuf| -> Result<PathBuf> {
+            let text = path.to_str().context("a path is not UTF-8")?;
+            Ok(folder.join(text.replace(CAMERA, &name)))
+        };
+        let password = Place {
+            password_env: file.password_env,
+            password_file: file.password_file,
+        }
+        .read(folder)?;
+        ensure!(
+            password.is_none() || file.username.is_some(),
+            "a password without `username`"
+        );
+        let mut stages = file.stages;
+        stages.gallery = file.gallery.or(stages.gallery).map(path).transpose()?;
+        stages.check()?;
+        let jsonl = file
+            .jsonl
+            .map(|jsonl| {
+                Ok::<_, anyhow::Error>(Jsonl {
+                    path: path(jsonl.path)?,
+                    rotation: rotation(jsonl.max_size, jsonl.max_age, jsonl.keep)?,
+                    only_faces: jsonl.only_faces,
+                })
+            })
+            .transpose()
+            .context("jsonl")?;
+        let segments = file
+            .segments
+            .map(|segments| {
+                Ok::<_, anyhow::Error>(Segments {
+                    folder: path(segments.folder)?,
+                    format: segments.format,
+                    length: duration("length", segments.length, 60.0, 1.0..=86400.0)?,
+                    keep: segments.keep.unwrap_or(0),
+                })
+            })
+            .transpose()
+            .context("segments")?;
+        let events = file
+            .events
+            .map(|events| Events::parse(events, folder, path))
+            .transpose()
+            .context("events")?;
+        Ok(Self {
+            uri,
+            username: file.username,
+            password,
+            transport: file.transport,
+            latency: duration("latency", file.latency, 0.2, 0.0..=60.0)?,
+            stall_timeout: duration("stall-timeout", file.stall_timeout, 10.0, 1.0..=3600.0)?,
+            stages,
+            jsonl,
+            restream: file.restream,
+            segments,
+            events,
+            name,
+        })
+    }
+}
+
+impl Stages {
+    fn check(&self) -> Result<()> {
+        let within = |name: &str, value: u32, range: std::ops::RangeInclusive<u32>| {
+            ensure!(
+                range.contains(&value),
+                "{name} = {value} is not within {} to {}",
+                range.start(),
+                range.end()
+            );
+            Ok(())
+        };
+        within("interval", self.interval, 1..=1000)?;
+        within("inference-size", self.inference_size, 0..=8192)?;
+        within("threads", self.threads, 1..=256)?;
+        ensure!(
+            (0.0..=1.0).contains(&self.confidence),
+            "confidence = {} is not within 0 to 1",
+            self.confidence
+        );
+        ensure!(
+            ["ocsort", "bytetrack", "iou"].contains(&self.algorithm.as_str()),
+            "algorithm = `{}` is none of ocsort, bytetrack, iou",
+            self.algorithm
+        );
+        Ok(())
+    }
+}
+
+impl Events {
+    fn parse(
+        file: EventsFile,
+        folder: &Path,
+        path: impl Fn(PathBuf) -> Result<PathBuf>,
+    ) -> Result<Self> {
+        let webhooks = file.webhooks.into_iter().map(|hook| {
+            ensure!(
+                hook.url.starts_with("http://") || hook.url.starts_with("https://"),
+                "webhook `{}` is no http:// or https:// address",
+                hook.url
+            );
+            let token = Place {
+                password_env: hook.token_env,
+                password_file: hook.token_file,
+            };
+            Ok(Webhook {
+                token: token.read(folder).context("the token of a webhook")?,
+                timeout: duration("timeout", hook.timeout, 10.0, 0.1..=300.0)?,
+                url: hook.url,
+            })
+        });
+        Ok(Self {
+            path: file.path.map(path).transpose()?,
+            rotation: rotation(file.max_size, file.max_age, file.keep)?,
+            webhooks: webhooks.collect::<Result<_>>()?,
+            left_after: duration("left-after", file.left_after, 5.0, 0.0..=86400.0)?,
+            stranger_after: duration("stranger-after", file.stranger_after, 2.0, 0.0..=86400.0)?,
+        })
+    }
+}
+
+/// Puts `own` over `base`, tables within tables too. `false` for a table takes it away.
+fn overlay(base: &mut Table, own: Table) {
+    for (key, value) in own {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(own)) => overlay(base, own),
+            (Some(Value::Table(_)), Value::Boolean(false)) => {
+                base.remove(&key);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// A name stands in paths, addresses and metrics.
+fn check_name(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    ensure!(
+        (1..=64).contains(&name.len()) && name.chars().all(fits) && !name.starts_with('.'),
+        "`{name}` is no name: 1 to 64 letters, digits, - _ and . (not first)"
+    );
+    Ok(())
+}
+
+/// A URI without credentials; or the path of a file, made one.
+fn check_uri(text: &str) -> Result<String> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return crate::stages::uri(Path::new(text));
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if scheme != "file" && authority.contains('@') {
+        bail!(
+            "the address holds credentials; write them as `username` and `password-env` or \
+             `password-file`"
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A duration in seconds by default, within a range.
+fn duration(
+    name: &str,
+    value: Option<SignedDuration>,
+    default: f64,
+    range: std::ops::RangeInclusive<f64>,
+) -> Result<Duration> {
+    let seconds = value.map_or(default, |value| value.as_secs_f64());
+    ensure!(
+        range.contains(&seconds),
+        "{name}: {seconds} s is not within {} s to {} s",
+        range.start(),
+        range.end()
+    );
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+fn rotation(
+    size: Option<ByteSize>,
+    age: Option<SignedDuration>,
+    keep: Option<usize>,
+) -> Result<Rotation> {
+    let max_size = size.map_or(100_000_000, |size| size.as_u64());
+    ensure!(
+        max_size >= 1000,
+        "max-size: {max_size} bytes are less than 1000"
+    );
+    Ok(Rotation {
+        max_size,
+        max_age: duration("max-age", age, 86400.0, 1.0..=3.2e7)?,
+        keep: keep.unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(text, Path::new("/etc/facepipe"))
+    }
+
+    fn refusal(text: &str) -> String {
+        format!("{:#}", parse(text).expect_err("refused"))
+    }
+
+    #[test]
+    fn defaults_are_overlaid_by_each_camera() {
+        let config = parse(
+            r#"
+            [defaults]
+            gallery = "friends.safetensors"
+            jsonl = { path = "out/{camera}.jsonl", max-size = "2 MB", max-age = "90m" }
+            [defaults.stages]
+            interval = 2
+
+            [[camera]]
+            name = "door"
+            uri = "rtsp://192.0.2.7/stream1"
+            jsonl = { keep = 3 }
+
+            [[camera]]
+            name = "hall"
+            uri = "rtsp://192.0.2.8/stream1"
+            jsonl = false
+            restream = true
+            stages = { interval = 5, age-gender = false }
+            "#,
+        )
+        .expect("valid");
+        let [door, hall] = config.cameras.as_slice() else {
+            panic!("two cameras");
+        };
+        let jsonl = door.jsonl.as_ref().expect("an output");
+        assert_eq!(jsonl.path, Path::new("/etc/facepipe/out/door.jsonl"));
+        assert_eq!(
+            jsonl.rotation,
+            Rotation {
+                max_size: 2_000_000,
+                max_age: Duration::from_secs(5400),
+                keep: 3
+            }
+        );
+        assert_eq!((door.stages.interval, hall.stages.interval), (2, 5));
+        assert!(door.stages.age_gender && !hall.stages.age_gender);
+        assert!(hall.jsonl.is_none() && hall.restream && !door.restream);
+        for camera in [door, hall] {
+            let gallery = camera.stages.gallery.as_deref();
+            assert_eq!(
+                gallery,
+                Some(Path::new("/etc/facepipe/friends.safetensors"))
+            );
+        }
+        assert!(config.server.listen.ip().is_loopback());
+        assert!(config.restream.listen.ip().is_loopback() && !config.restream.anonymous);
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        let text = include_str!("../../../docs/live.toml");
+        let config = parse(text).expect("valid");
+        assert_eq!(config.cameras.len(), 2);
+        // With the commented keys, too, but for the places of secrets that are not there.
+        let all: String = text
+            .lines()
+            .filter(|line| !line.contains("password") && !line.contains("webhooks"))
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|l| l.contains(" = "))
+                    .unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = parse(&all).expect("valid");
+        assert_eq!(all.state.as_deref(), Some(Path::new("/var/lib/facepipe")));
+        assert_eq!(all.cameras[0].username.as_deref(), Some("admin"));
+        for key in [
+            "password-env",
+            "password-file",
+            "webhooks",
+            "token-env",
+            "timeout",
+            "anonymous",
+        ] {
+            assert!(text.contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_cameras_name() {
+        let camera =
+            |more: &str| format!("[[camera]]\nname = \"door\"\nuri = \"rtsp://c/1\"\n{more}");
+        for (text, needle) in [
+            (camera("colour = 3"), "colour"),
+            (camera("latency = \"2h\""), "latency"),
+            (camera("stages = { interval = 0 }"), "interval"),
+            (camera("stages = { algorithm = \"x\" }"), "ocsort"),
+            (
+                camera("password-env = \"X_NOT_SET_HERE\""),
+                "X_NOT_SET_HERE",
+            ),
+            (
+                camera("segments = { folder = \"x\", length = \"1ms\" }"),
+                "length",
+            ),
+            (
+                camera("events = { webhooks = [{ url = \"ftp://x\" }] }"),
+                "ftp://x",
+            ),
+            (camera("") + &camera(""), "two of that name"),
+        ] {
+            let error = refusal(&text);
+            assert!(
+                error.contains(needle) && error.contains("door"),
+                "{text}: {error}"
+            );
+        }
+        assert!(refusal("").contains("no [[camera]]"));
+        assert!(refusal("[[camera]]\nname = \"../x\"\nuri = \"rtsp://c/1\"").contains("no name"));
+    }
+
+    #[test]
+    fn credentials_in_an_address_are_refused_and_not_repeated() {
+        let error = refusal("[[camera]]\nname = \"door\"\nuri = \"rtsp://me:hunter2@c/1\"");
+        assert!(error.contains("password-env"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

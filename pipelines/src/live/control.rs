@@ -1,0 +1,204 @@
+//! The socket by which other commands talk to a running `facepipe live`: one line of JSON there, one
+//! back. It lies in the state folder and is the owner's alone, as it gives embeddings away.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use super::recent::{Embeddings, Listed, Recent};
+
+/// A longer request is none of ours.
+const MOST_REQUEST: u64 = 64 << 10;
+
+/// A longer answer is none of ours: 16 embeddings of 4096 numbers as text.
+const MOST_ANSWER: u64 = 4 << 20;
+
+/// How long either side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// The embeddings of a track.
+    Embeddings { camera: String, track: u64 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    Embeddings {
+        #[serde(flatten)]
+        embeddings: Embeddings,
+        /// Of the camera.
+        gallery: Option<PathBuf>,
+    },
+    NoCamera {
+        cameras: Vec<String>,
+    },
+    NoTrack {
+        tracks: Vec<Listed>,
+    },
+    Refused {
+        reason: String,
+    },
+}
+
+/// Where the socket is.
+pub fn path(state: &Path) -> PathBuf {
+    state.join("control.sock")
+}
+
+/// Answers until it is dropped.
+pub struct Control(PathBuf);
+
+impl Control {
+    /// Makes the state folder, if need be, and listens in it. Fails if another process does already.
+    pub fn start(state: &Path, recent: Arc<Recent>) -> Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state)
+            .with_context(|| format!("the folder for state {} cannot be made", state.display()))?;
+        let path = path(state);
+        if UnixStream::connect(&path).is_ok() {
+            bail!(
+                "another `facepipe live` runs with the state folder {}; set `state` to another",
+                state.display()
+            );
+        }
+        // Left by a process that was killed.
+        let _ = fs::remove_file(&path);
+        let failed = || format!("{} cannot be made", path.display());
+        let listener = UnixListener::bind(&path).with_context(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(failed)?;
+        std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || serve(&listener, &recent))
+            .with_context(failed)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn serve(listener: &UnixListener, recent: &Recent) {
+    for stream in listener.incoming() {
+        // One after the other: each takes microseconds, or until it is out of patience.
+        let answered = stream.and_then(|stream| answer(stream, recent));
+        if let Err(error) = answered {
+            tracing::debug!("control: {error}");
+            // Without file descriptors there is no use in trying at once.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn answer(stream: UnixStream, recent: &Recent) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new((&stream).take(MOST_REQUEST)).read_line(&mut line)?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Request::Embeddings { camera, track }) => embeddings(recent, &camera, track),
+        Err(error) => Answer::Refused {
+            reason: error.to_string(),
+        },
+    };
+    let text = serde_json::to_string(&answer)? + "\n";
+    (&stream).write_all(text.as_bytes())
+}
+
+fn embeddings(recent: &Recent, camera: &str, track: u64) -> Answer {
+    let Some(tracks) = recent.get(camera) else {
+        return Answer::NoCamera {
+            cameras: recent.cameras(),
+        };
+    };
+    match tracks.embeddings(track) {
+        Some(embeddings) => Answer::Embeddings {
+            embeddings,
+            gallery: tracks.gallery.clone(),
+        },
+        None => Answer::NoTrack {
+            tracks: tracks.list(Instant::now()),
+        },
+    }
+}
+
+/// Asks the process that runs with this state folder.
+pub fn ask(state: &Path, request: &Request) -> Result<Answer> {
+    let path = path(state);
+    let stream = UnixStream::connect(&path).map_err(|error| {
+        anyhow!(
+            "no `facepipe live` answers at {} ({error}); is it running, as this user? Name its \
+             configuration by --config if that sets `state`",
+            path.display()
+        )
+    })?;
+    let exchange = || -> Result<Answer> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        (&stream).write_all((serde_json::to_string(request)? + "\n").as_bytes())?;
+        let mut line = String::new();
+        BufReader::new((&stream).take(MOST_ANSWER)).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    };
+    exchange().with_context(|| format!("asking at {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_answers_and_says_what_there_is() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = folder.path().join("state");
+        let recent = Arc::new(Recent::default());
+        recent.begin("door", None);
+        let control = Control::start(&state, recent.clone()).expect("listens");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&state), mode(&path(&state))), (0o700, 0o600));
+        let ask_for = |camera: &str| {
+            let request = Request::Embeddings {
+                camera: camera.into(),
+                track: 1,
+            };
+            ask(&state, &request).expect("an answer")
+        };
+        assert!(matches!(ask_for("door"), Answer::NoTrack { .. }));
+        match ask_for("dor") {
+            Answer::NoCamera { cameras } => assert_eq!(cameras, ["door"]),
+            other => panic!("{other:?}"),
+        }
+        let second = Control::start(&state, recent.clone()).map(drop);
+        assert!(second.is_err_and(|e| e.to_string().contains("another")));
+
+        // Whoever sends junk, or nothing, is no harm.
+        let mut junk = UnixStream::connect(path(&state)).expect("connects");
+        junk.write_all(b"\xff{}[\n").expect("written");
+        drop(junk);
+        drop(UnixStream::connect(path(&state)).expect("connects"));
+        assert!(matches!(ask_for("door"), Answer::NoTrack { .. }));
+
+        drop(control);
+        let error = ask(
+            &state,
+            &Request::Embeddings {
+                camera: "door".into(),
+                track: 1,
+            },
+        );
+        assert!(error.is_err_and(|e| format!("{e:#}").contains("is it running")));
+    }
+}

@@ -1,0 +1,313 @@
+//! The pipeline of a camera, from one connection to the next.
+
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use gst::prelude::*;
+
+use super::config::{Camera, Transport};
+use super::outputs::{CameraOutputs, Shared};
+use super::recent::CameraTracks;
+use super::secret::Secret;
+use super::telemetry::{self, CameraState};
+use crate::graph::{self, make, pad, set};
+use crate::source;
+use crate::stages;
+
+/// How long the streams may take to end when they are told to.
+const END: Duration = Duration::from_millis(800);
+
+/// How long a pipeline may take to let go of its camera: TEARDOWN waits for an answer that a dead
+/// network does not bring.
+const SHUT_DOWN: Duration = Duration::from_millis(500);
+
+/// How often the stages' statistics are read.
+const STATISTICS: Duration = Duration::from_millis(500);
+
+/// Why a pipeline ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Asked,
+    EndOfStream,
+    Stalled,
+}
+
+pub struct Pipeline {
+    pipeline: gst::Pipeline,
+    /// The first pad behind the source.
+    entry: Arc<Entry>,
+    /// The elements with statistics.
+    stages: Vec<(String, gst::Element)>,
+    undecodable: graph::Undecodable,
+    telemetry: Arc<telemetry::Camera>,
+    label: String,
+    stall: Duration,
+    polled: Instant,
+}
+
+/// Where the source is linked, once it is.
+#[derive(Default)]
+struct Entry {
+    pad: Mutex<Option<gst::Pad>>,
+    failure: Mutex<Option<anyhow::Error>>,
+}
+
+impl Entry {
+    fn pad(&self) -> Option<gst::Pad> {
+        let pad = self.pad.lock().unwrap_or_else(PoisonError::into_inner);
+        pad.clone()
+    }
+
+    fn failure(&self) -> Option<anyhow::Error> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
+    }
+}
+
+impl Pipeline {
+    pub fn build(
+        config: &Camera,
+        shared: &Shared,
+        telemetry: &Arc<telemetry::Camera>,
+        outputs: &CameraOutputs,
+        tracks: &Arc<CameraTracks>,
+        first_track: u64,
+    ) -> Result<Self> {
+        let pipeline = gst::Pipeline::with_name(&format!("camera-{}", config.name));
+        let tee = make("tee")?;
+        let extras = stages::Extras {
+            embeddings: true,
+            live: true,
+            ..Default::default()
+        };
+        let args = stages::Args::from(&config.stages);
+        let mut first = stages::build_with(&pipeline, &args, extras, &tee)?;
+        // An end for the stream also where there are no outputs.
+        let end = graph::free_sink("fakesink")?;
+        pipeline.add(&end)?;
+        tee.link(&end)?;
+        if !is_live(&config.uri) {
+            // A file comes as fast as it would from a camera.
+            let sync = make("clocksync")?;
+            pipeline.add(&sync)?;
+            sync.link(&first)?;
+            first = sync;
+        }
+        let entry = Arc::new(Entry::default());
+        add_source(&pipeline, config, &first, &entry)?;
+        telemetry.watch_input(&pad(&first, "sink")?);
+        let last = pad(&tee, "sink")?;
+        telemetry.watch_output(&last);
+        tracks.watch(&last);
+        outputs.attach(&pipeline, &tee, shared)?;
+        let stages = stages::with_statistics(&pipeline);
+        for (_, element) in stages.iter().filter(|(name, _)| name == "facetracker") {
+            set(element, "first-track-id", first_track)?;
+        }
+        Ok(Self {
+            pipeline,
+            entry,
+            stages,
+            undecodable: graph::Undecodable::default(),
+            telemetry: telemetry.clone(),
+            label: config.name.clone(),
+            stall: config.stall_timeout,
+            polled: Instant::now(),
+        })
+    }
+
+    /// Runs until the stream ends, stalls or fails, or until somebody asks.
+    pub fn run(&mut self, stopped: &mpsc::Receiver<()>, tick: Duration) -> Result<Ending> {
+        graph::start(&self.pipeline)?;
+        let bus = self.pipeline.bus().context("a pipeline has a bus")?;
+        let before = self.telemetry.frames_in();
+        let mut heard = (before, Instant::now());
+        let ending = loop {
+            match stopped.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => {}
+                Ok(()) | Err(mpsc::TryRecvError::Disconnected) => break Ok(Ending::Asked),
+            }
+            let wait = gst::ClockTime::try_from(tick).unwrap_or(gst::ClockTime::SECOND);
+            if let Some(message) = bus.timed_pop(wait) {
+                match self.handle(&message) {
+                    Ok(false) => {}
+                    Ok(true) => return Ok(Ending::EndOfStream),
+                    Err(error) => break Err(error),
+                }
+            }
+            if let Some(error) = self.entry.failure() {
+                break Err(error);
+            }
+            let frames = self.telemetry.frames_in();
+            if frames != heard.0 {
+                if heard.0 == before {
+                    self.telemetry.set_state(CameraState::Running);
+                    tracing::info!("the stream is here");
+                }
+                heard = (frames, Instant::now());
+            } else if heard.1.elapsed() > self.stall {
+                break Ok(Ending::Stalled);
+            }
+            if self.polled.elapsed() >= STATISTICS {
+                self.read_statistics();
+            }
+        };
+        self.finish(&bus);
+        ending
+    }
+
+    fn read_statistics(&mut self) {
+        self.polled = Instant::now();
+        for (name, element) in &self.stages {
+            let stats = element.property::<gst::Structure>(face_core::stats::PROPERTY);
+            self.telemetry.observe(name, &stats);
+        }
+    }
+
+    /// `true` at the end of the stream.
+    fn handle(&mut self, message: &gst::Message) -> Result<bool> {
+        use gst::MessageView;
+        match message.view() {
+            MessageView::Eos(_) => return Ok(true),
+            MessageView::Error(error) => {
+                let input = Path::new(&self.label);
+                return Err(self.undecodable.explain(error, &self.pipeline, input));
+            }
+            MessageView::Warning(warning) => tracing::warn!("{}", graph::warning(warning)),
+            MessageView::Element(element) => self.undecodable.note(element),
+            MessageView::Latency(_) => {
+                let _ = self.pipeline.recalculate_latency();
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Ends the streams, so that all outputs have what came.
+    fn finish(&mut self, bus: &gst::Bus) {
+        let Some(entry) = self.entry.pad() else {
+            return;
+        };
+        let deadline = Instant::now() + END;
+        entry.send_event(gst::event::Eos::new());
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            let wait = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
+            // Errors of a source that failed anyway do not matter any more.
+            if bus
+                .timed_pop_filtered(wait, &[gst::MessageType::Eos])
+                .is_some()
+            {
+                return;
+            }
+        }
+        tracing::debug!("the streams did not end in time");
+    }
+
+    /// The id that the next track would have.
+    pub fn next_track(&mut self) -> Option<u64> {
+        self.read_statistics();
+        let (_, tracker) = self.stages.iter().find(|(name, _)| name == "facetracker")?;
+        let stats = tracker.property::<gst::Structure>(face_core::stats::PROPERTY);
+        stats.get("next-track-id").ok()
+    }
+
+    /// Stops everything; what hangs is left to a thread of its own.
+    pub fn shut_down(self) {
+        let (finished, done) = mpsc::channel::<()>();
+        let pipeline = self.pipeline.clone();
+        let work = move || {
+            let _ = pipeline.set_state(gst::State::Null);
+            drop(finished);
+        };
+        let spawned = std::thread::Builder::new()
+            .name("shut-down".into())
+            .spawn(work);
+        if spawned.is_err() || done.recv_timeout(SHUT_DOWN) == Err(RecvTimeoutError::Timeout) {
+            tracing::info!("the camera does not let go in time; its pipeline ends on its own");
+        }
+    }
+}
+
+/// Whether frames come when they are taken, not when they are asked for.
+fn is_live(uri: &str) -> bool {
+    let scheme = uri.split("://").next().unwrap_or_default();
+    !matches!(scheme, "file" | "http" | "https" | "data")
+}
+
+/// Adds the source of `config`; its video goes to `first` as soon as it is there.
+fn add_source(
+    pipeline: &gst::Pipeline,
+    config: &Camera,
+    first: &gst::Element,
+    entry: &Arc<Entry>,
+) -> Result<()> {
+    let decode = make("uridecodebin")?;
+    set(&decode, "uri", &config.uri)?;
+    let camera = config.clone();
+    decode.connect("source-setup", false, move |values| {
+        let source = values.get(1)?.get::<gst::Element>().ok()?;
+        if let Err(error) = set_up(&source, &camera) {
+            tracing::warn!("{error:#}");
+        }
+        None
+    });
+    let (weak, first, entry) = (pipeline.downgrade(), first.clone(), entry.clone());
+    decode.connect_pad_added(move |_, new| {
+        let Some(pipeline) = weak.upgrade() else {
+            return;
+        };
+        let caps = new.current_caps().unwrap_or_else(|| new.query_caps(None));
+        let is_video = caps
+            .structure(0)
+            .is_some_and(|s| s.name().starts_with("video/"));
+        if !is_video || entry.pad().is_some_and(|pad| pad.is_linked()) {
+            return;
+        }
+        let linked = source::entry(&pipeline, &caps, &first).and_then(|pad| {
+            new.link(&pad)
+                .map_err(|error| anyhow!("the video cannot be linked: {error}"))?;
+            Ok(pad)
+        });
+        match linked {
+            Ok(pad) => *entry.pad.lock().unwrap_or_else(PoisonError::into_inner) = Some(pad),
+            Err(error) => {
+                let mut failure = entry.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                *failure = Some(error);
+            }
+        }
+    });
+    pipeline.add(&decode)?;
+    Ok(())
+}
+
+/// Sets up the element that talks to the camera.
+fn set_up(source: &gst::Element, config: &Camera) -> Result<()> {
+    let is_rtsp = source.factory().is_some_and(|f| f.name() == "rtspsrc");
+    if !is_rtsp {
+        return Ok(());
+    }
+    let (transport, timeout) = match config.transport {
+        Transport::Tcp => ("tcp", config.stall_timeout),
+        Transport::Udp => ("udp", Duration::ZERO),
+        Transport::Auto => ("tcp+udp", Duration::from_secs(3)),
+    };
+    set(source, "protocols", transport)?;
+    set(source, "timeout", timeout.as_micros())?;
+    set(source, "tcp-timeout", config.stall_timeout.as_micros())?;
+    set(source, "latency", config.latency.as_millis())?;
+    set(source, "drop-on-latency", true)?;
+    if let Some(username) = &config.username {
+        source.set_property("user-id", username);
+        source.set_property("user-pw", config.password.as_ref().map(Secret::reveal));
+    }
+    // Sound and metadata of the camera would be decoded for nothing.
+    source.connect("select-stream", false, |values| {
+        let caps = values.get(2)?.get::<gst::Caps>().ok()?;
+        let media = caps.structure(0)?.get::<String>("media").ok();
+        Some(media.is_none_or(|media| media == "video").to_value())
+    });
+    Ok(())
+}

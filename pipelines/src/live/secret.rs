@@ -1,0 +1,118 @@
+//! Passwords: where they come from, and that they go nowhere.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// All secrets read so far, for [`redact`].
+static KNOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Shorter ones would be found everywhere in a log.
+const LEAST_REDACTED: usize = 4;
+
+/// A password. It prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.len() >= LEAST_REDACTED && !known.contains(&text) {
+            known.push(text.clone());
+        }
+        Self(text)
+    }
+
+    /// What must not be printed.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// `text` with `***` in place of all secrets known to the program.
+pub fn redact(text: &str) -> String {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known
+        .iter()
+        .filter(|secret| text.contains(secret.as_str()))
+        .fold(None, |done: Option<String>, secret| {
+            Some(done.as_deref().unwrap_or(text).replace(secret, "***"))
+        })
+        .unwrap_or_else(|| text.to_owned())
+}
+
+/// Where a password stands: in an environment variable or in a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Place {
+    pub password_env: Option<String>,
+    pub password_file: Option<PathBuf>,
+}
+
+impl Place {
+    /// Reads the password; `None` if no place is named. Files are relative to `folder`; a line break at
+    /// their end does not count.
+    pub fn read(&self, folder: &Path) -> Result<Option<Secret>> {
+        Ok(match (&self.password_env, &self.password_file) {
+            (None, None) => None,
+            (Some(_), Some(_)) => bail!("both password-env and password-file; name one"),
+            (Some(name), None) => {
+                let value = std::env::var(name)
+                    .with_context(|| format!("password-env: the variable {name}"))?;
+                Some(Secret::new(value))
+            }
+            (None, Some(file)) => {
+                let path = folder.join(file);
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("password-file {}", path.display()))?;
+                Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_print() {
+        let secret = Secret::new("hunter2-of-the-door");
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(
+            redact("rtsp://admin:hunter2-of-the-door@cam/"),
+            "rtsp://admin:***@cam/"
+        );
+        assert_eq!(redact("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn a_password_comes_from_a_file_or_the_environment() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("pw"), "from the file\n").expect("writable");
+        let file = Place {
+            password_file: Some("pw".into()),
+            ..Place::default()
+        };
+        let read = |place: &Place| place.read(folder.path());
+        let secret = read(&file).expect("readable").expect("a secret");
+        assert_eq!(secret.reveal(), "from the file");
+        assert!(read(&Place::default()).expect("nothing to read").is_none());
+        let unset = Place {
+            password_env: Some("NO_SUCH_VARIABLE_HERE".into()),
+            ..Place::default()
+        };
+        let error = format!("{:#}", read(&unset).expect_err("not set"));
+        assert!(error.contains("NO_SUCH_VARIABLE_HERE"), "{error}");
+    }
+}

@@ -1,0 +1,167 @@
+//! The server as a process of a test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `NAME=CLIP[,size=WxH][,rate=FPS][,codec=h264|h265]` each.
+    pub cameras: Vec<String>,
+    pub address: String,
+    /// 0: a free one.
+    pub port: u16,
+    pub credentials: Option<(String, String)>,
+    /// The program and its first arguments that run the server, such as `ip netns exec NAME`.
+    pub wrapper: Vec<String>,
+}
+
+impl Options {
+    pub fn new(cameras: &[&str]) -> Self {
+        Self {
+            cameras: cameras.iter().map(|&camera| camera.into()).collect(),
+            address: "127.0.0.1".into(),
+            port: 0,
+            credentials: None,
+            wrapper: Vec::new(),
+        }
+    }
+}
+
+/// A server that runs, and ends when this is dropped.
+pub struct Server {
+    options: Options,
+    process: Option<Process>,
+    port: u16,
+}
+
+struct Process {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts the server, and returns when it listens. The first time a clip is served it is encoded,
+    /// which takes some seconds.
+    pub fn start(options: Options) -> Result<Self> {
+        let (process, port) = spawn(&options, options.port)?;
+        Ok(Self {
+            options,
+            process: Some(process),
+            port,
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self, camera: &str) -> String {
+        format!("rtsp://{}:{}/{camera}", self.options.address, self.port)
+    }
+
+    /// Ends the server without a word to its viewers (SIGKILL).
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts the server again on the port that it had.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let (process, _) = spawn(&self.options, self.port)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Gives a command; see [`crate::commands::HELP`].
+    pub fn command(&mut self, line: &str) -> Result<String> {
+        let process = self.process.as_mut().context("the server was killed")?;
+        writeln!(process.commands, "{line}")?;
+        let mut answer = String::new();
+        process.answers.read_line(&mut answer)?;
+        match answer.trim_end().strip_prefix("ok") {
+            Some(rest) => Ok(rest.trim_start().into()),
+            None => bail!("`{line}`: {}", answer.trim_end()),
+        }
+    }
+}
+
+fn spawn(options: &Options, port: u16) -> Result<(Process, u16)> {
+    let program = program()?;
+    let mut command = match options.wrapper.split_first() {
+        Some((wrapper, rest)) => {
+            let mut command = Command::new(wrapper);
+            command.args(rest).arg(&program);
+            command
+        }
+        None => Command::new(&program),
+    };
+    command
+        .args(&options.cameras)
+        .args(["--until-eof", "--address", &options.address])
+        .args(["--port", &port.to_string()]);
+    if let Some((username, password)) = &options.credentials {
+        command.args(["--username", username, "--password", password]);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .with_context(|| program.display().to_string())?;
+    let pipes = child.stdin.take().zip(child.stdout.take());
+    let (commands, answers) = pipes.context("a child has pipes")?;
+    let mut process = Process {
+        child,
+        commands,
+        answers: BufReader::new(answers),
+    };
+    let mut first = String::new();
+    process.answers.read_line(&mut first)?;
+    let port = first
+        .trim_end()
+        .rsplit_once(':')
+        .filter(|_| first.starts_with("listening "))
+        .and_then(|(_, port)| port.parse().ok())
+        .with_context(|| format!("{} did not start", program.display()))?;
+    Ok((process, port))
+}
+
+/// The server's program, built if it is not there or older than this: `cargo test -p` of another
+/// package builds only libraries of this one.
+fn program() -> Result<PathBuf> {
+    static PROGRAM: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let find = || -> Result<PathBuf> {
+        let own = std::env::current_exe()?;
+        let mut folder = own.parent().context("a program in a folder")?;
+        if folder.ends_with("deps") {
+            folder = folder.parent().context("target/PROFILE/deps")?;
+        }
+        let mut build = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+        build
+            .args(["build", "--quiet", "--package", "face-rtsp-server"])
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        if let Some(target) = folder.parent() {
+            build.arg("--target-dir").arg(target);
+        }
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let status = build.status().context("cargo")?;
+        ensure!(status.success(), "the RTSP server cannot be built");
+        Ok(folder.join("face-rtsp-server"))
+    };
+    let program = PROGRAM.get_or_init(|| find().map_err(|error| format!("{error:#}")));
+    program.clone().map_err(anyhow::Error::msg)
+}

@@ -1,0 +1,201 @@
+//! GStreamer's RTSP server with cameras behind its mount points.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use gst::prelude::*;
+use gst_rtsp_server::prelude::*;
+use gst_rtsp_server::{RTSPFilterResult, RTSPMedia, RTSPMediaFactory, RTSPServer};
+
+use crate::camera::Camera;
+use crate::clip::{Clip, Codec, Spec};
+
+/// Who is let in where there is a password.
+const ROLE: &str = "viewer";
+
+pub struct Settings {
+    pub address: String,
+    /// 0: a free one.
+    pub port: u16,
+    pub credentials: Option<(String, String)>,
+    pub media: PathBuf,
+    /// Where encoded clips are kept.
+    pub cache: PathBuf,
+}
+
+pub struct Serving {
+    server: RTSPServer,
+    settings: Settings,
+    mounts: BTreeMap<String, Mount>,
+}
+
+struct Mount {
+    camera: Arc<Camera>,
+    factory: RTSPMediaFactory,
+}
+
+impl Serving {
+    /// Listens; somebody must run the default main loop.
+    pub fn start(settings: Settings, specs: Vec<Spec>) -> Result<Self> {
+        ensure!(!specs.is_empty(), "no NAME=CLIP");
+        let server = RTSPServer::new();
+        server.set_address(&settings.address);
+        server.set_service(&settings.port.to_string());
+        if let Some((username, password)) = &settings.credentials {
+            let auth = gst_rtsp_server::RTSPAuth::new();
+            auth.set_supported_methods(gst_rtsp::RTSPAuthMethod::Digest);
+            let token = gst_rtsp_server::RTSPToken::builder()
+                .field(gst_rtsp_server::RTSP_TOKEN_MEDIA_FACTORY_ROLE, ROLE)
+                .build();
+            auth.add_digest(username, password, &token);
+            server.set_auth(Some(&auth));
+        }
+        let points = server.mount_points().context("no mount points")?;
+        let mut mounts = BTreeMap::new();
+        for spec in specs {
+            let clip = Clip::load(&spec, &settings.media, &settings.cache)?;
+            let factory = RTSPMediaFactory::new();
+            factory.set_shared(true);
+            factory.set_launch(&launch(spec.codec));
+            factory.set_protocols(gst_rtsp::RTSPLowerTrans::TCP | gst_rtsp::RTSPLowerTrans::UDP);
+            if settings.credentials.is_some() {
+                let allowed = gst::Structure::builder(ROLE)
+                    .field(gst_rtsp_server::RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
+                    .field(gst_rtsp_server::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
+                    .build();
+                factory.add_role_from_structure(&allowed);
+            }
+            let name = spec.name.clone();
+            let camera = Camera::start(spec, clip);
+            let feeding = camera.clone();
+            factory.connect_media_configure(move |_, media| {
+                if let Err(error) = configure(&feeding, media) {
+                    eprintln!("face-rtsp-server: {error:#}");
+                }
+            });
+            points.add_factory(&path(&name), factory.clone());
+            mounts.insert(name, Mount { camera, factory });
+        }
+        server
+            .attach(None)
+            .with_context(|| format!("cannot listen on {}:{}", settings.address, settings.port))?;
+        Ok(Self {
+            server,
+            settings,
+            mounts,
+        })
+    }
+
+    pub fn port(&self) -> i32 {
+        self.server.bound_port()
+    }
+
+    pub fn camera(&self, name: &str) -> Result<&Arc<Camera>> {
+        Ok(&self.mount(name)?.camera)
+    }
+
+    fn mount(&self, name: &str) -> Result<&Mount> {
+        self.mounts
+            .get(name)
+            .with_context(|| format!("no camera `{name}`"))
+    }
+
+    pub fn cameras(&self) -> impl Iterator<Item = (&str, &Arc<Camera>)> {
+        self.mounts
+            .iter()
+            .map(|(name, mount)| (name.as_str(), &mount.camera))
+    }
+
+    /// Another clip, size, rate or codec. Viewers go on watching, unless it is another codec, for which
+    /// they have to connect anew.
+    pub fn change(&self, name: &str, changes: &str) -> Result<()> {
+        let mount = self.mount(name)?;
+        let old = mount.camera.spec();
+        let mut spec = old.clone();
+        spec.change(changes)?;
+        let clip = Clip::load(&spec, &self.settings.media, &self.settings.cache)?;
+        let codec = spec.codec;
+        if codec != old.codec {
+            // First, so that nothing of the new codec goes through the old payloader.
+            mount.factory.set_launch(&launch(codec));
+            self.disconnect(Some(name))?;
+        }
+        mount.camera.replace(spec, clip);
+        Ok(())
+    }
+
+    /// Cuts off the viewers of one camera, or all.
+    pub fn disconnect(&self, name: Option<&str>) -> Result<usize> {
+        let path = name.map(path);
+        let mut count = 0;
+        let watches = |session: &gst_rtsp_server::RTSPSession| {
+            let of = |media: &gst_rtsp_server::RTSPSessionMedia| {
+                path.as_deref()
+                    .is_none_or(|path| media.matches(path).is_some())
+            };
+            session.filter(None).iter().any(of)
+        };
+        self.server.client_filter(Some(&mut |_, client| {
+            if path.is_none() || client.session_filter(None).iter().any(watches) {
+                count += 1;
+                RTSPFilterResult::Remove
+            } else {
+                RTSPFilterResult::Keep
+            }
+        }));
+        // Else their media would live on until the sessions time out.
+        let sessions = self.server.session_pool().context("no sessions")?;
+        sessions.filter(Some(&mut |_, session| {
+            if watches(session) {
+                RTSPFilterResult::Remove
+            } else {
+                RTSPFilterResult::Keep
+            }
+        }));
+        Ok(count)
+    }
+
+    /// How many connections there are.
+    pub fn clients(&self) -> usize {
+        self.server.client_filter(None).len()
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/{name}")
+}
+
+fn launch(codec: Codec) -> String {
+    let name = codec.name();
+    // Half a minute of frames at most wait for a viewer who asked and then never came.
+    format!(
+        "( appsrc name=source is-live=true format=time max-buffers=900 max-bytes=0 leaky-type=upstream \
+         caps={} ! rtp{name}pay name=pay0 pt=96 config-interval=-1 )",
+        codec.caps()
+    )
+}
+
+/// Lets the camera feed a pipeline that was made for the first viewer.
+fn configure(camera: &Arc<Camera>, media: &RTSPMedia) -> Result<()> {
+    // The camera has its own pace; a sink that waited for timestamps would wait for ever when they jump.
+    media.set_rate_control(false);
+    let bin = media
+        .element()
+        .downcast::<gst::Bin>()
+        .ok()
+        .context("not a bin")?;
+    let source = bin
+        .by_name("source")
+        .and_downcast::<gst_app::AppSrc>()
+        .context("no appsrc")?;
+    let packets = bin
+        .by_name("pay0")
+        .and_then(|pay| pay.static_pad("src"))
+        .context("no payloader")?;
+    camera.attach(source.clone(), &packets);
+    let camera = camera.clone();
+    media.connect_unprepared(move |_| camera.detach(&source));
+    Ok(())
+}
