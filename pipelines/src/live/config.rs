@@ -44,6 +44,9 @@ const MOST_CAMERAS: usize = 1000;
 /// A larger file is none that anybody wrote.
 const MOST_BYTES: u64 = 4 << 20;
 
+/// The most bytes of `[defaults]`, of which every camera keeps a copy.
+const MOST_DEFAULTS: usize = 16 << 10;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The folder of the configuration, to which its paths are relative.
@@ -336,6 +339,11 @@ impl Config {
             file.camera.len() <= MOST_CAMERAS,
             "{} cameras, more than {MOST_CAMERAS}",
             file.camera.len()
+        );
+        let defaults = file.defaults.to_string().len();
+        ensure!(
+            defaults <= MOST_DEFAULTS,
+            "[defaults] has {defaults} bytes, more than {MOST_DEFAULTS}"
         );
         let restream = file.restream;
         let place = Place {
@@ -733,6 +741,8 @@ mod tests {
             );
         }
         assert!(refusal("").contains("no [[camera]]"));
+        let long = format!("[defaults]\ngallery = \"{}\"\n", "x".repeat(17_000));
+        assert!(refusal(&(long + &camera(""))).contains("more than 16384"));
         assert!(refusal("[[camera]]\nname = \"../x\"\nuri = \"rtsp://c/1\"").contains("no name"));
     }
 
