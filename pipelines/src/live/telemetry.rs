@@ -27,6 +27,16 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// What a camera is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CameraState {
@@ -72,6 +82,8 @@ pub struct Camera {
     pub events: Counter,
     pub recognitions: Counter,
     pub strangers: Counter,
+    /// Of the re-stream, at present.
+    pub viewers: Gauge,
 }
 
 impl Camera {
