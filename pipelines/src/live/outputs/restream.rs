@@ -203,6 +203,6 @@ fn count_viewers(pool: &gst_rtsp_server::RTSPSessionPool, mounts: &Mounts) {
             .iter()
             .filter(|session| session.media(path).0.is_some())
             .count();
-        served.telemetry.viewers.set(viewers as u64);
+        served.telemetry.viewers.set(viewers as i64);
     }
 }
