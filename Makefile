@@ -6,7 +6,7 @@ BIN_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 export BIN_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench check install uninstall clean distclean
+.PHONY: help setup build demo test bench check deny fuzz install uninstall clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,16 @@ check: setup ## check formatting, lints and documentation
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+deny: ## check licences, duplicate versions and known vulnerabilities of all crates
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	@$(CARGO) deny check
+
+# Each target runs for so many seconds.
+FUZZ_SECONDS ?= 60
+
+fuzz: setup ## fuzz every parser of foreign bytes (FUZZ_SECONDS=60 each)
+	@bash scripts/fuzz.sh $(FUZZ_SECONDS)
 
 install: build ## install for this user, below ~/.local
 	@bash scripts/install.sh install

@@ -66,6 +66,9 @@ impl Rect {
 
     /// The common part of two boxes, empty (`w` or `h` = 0) where there is none.
     pub fn intersection(&self, other: &Rect) -> Rect {
+        if !self.is_finite() || !other.is_finite() {
+            return Rect::default();
+        }
         let x = self.x.max(other.x);
         let y = self.y.max(other.y);
         let w = self.right().min(other.right()) - x;
@@ -138,11 +141,15 @@ impl Similarity {
         (norm > 0.0 && found.is_usable()).then_some(found)
     }
 
-    fn is_usable(&self) -> bool {
+    fn is_finite(&self) -> bool {
         [self.a, self.b, self.tx, self.ty]
             .iter()
             .all(|v| v.is_finite())
-            && self.scale() > 0.0
+    }
+
+    /// Whether it can be undone, which scales too small or too large for their squares cannot.
+    fn is_usable(&self) -> bool {
+        self.is_finite() && self.scale() > 0.0 && self.inverse().is_finite()
     }
 
     /// The factor by which lengths grow.

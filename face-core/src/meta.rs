@@ -141,10 +141,14 @@ fn face(id: i32, region: Rect, entry: Option<&gst::StructureRef>) -> Face {
     let absolute = |x: f64, y: f64| Point::new(region.x + x * region.w, region.y + y * region.h);
     if let Some([x, y, w, h]) = numbers(entry, "box") {
         let corner = absolute(x, y);
-        face.rect = Rect::new(corner.x, corner.y, w * region.w, h * region.h);
+        let rect = Rect::new(corner.x, corner.y, w * region.w, h * region.h);
+        if rect.is_finite() {
+            face.rect = rect;
+        }
     }
     face.landmarks = numbers::<10>(entry, "landmarks")
-        .map(|v| [0, 1, 2, 3, 4].map(|i| absolute(v[2 * i], v[2 * i + 1])));
+        .map(|v| [0, 1, 2, 3, 4].map(|i| absolute(v[2 * i], v[2 * i + 1])))
+        .filter(|points| points.iter().all(|p| p.x.is_finite() && p.y.is_finite()));
     face.confidence = number(entry, "confidence");
     face.model = text(entry, "model");
     face.track = entry.get::<u64>("track").ok().map(|id| Track {
@@ -173,6 +177,11 @@ fn face(id: i32, region: Rect, entry: Option<&gst::StructureRef>) -> Face {
     face
 }
 
+/// Sets a text. GLib's end at the first NUL, and its bindings panic on one.
+fn set_text(entry: &mut gst::StructureRef, name: &str, text: &str) {
+    entry.set(name, text.replace('\0', ""));
+}
+
 fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Structure {
     let relative = |p: Point| {
         let (w, h) = (region.w.max(1.0), region.h.max(1.0));
@@ -195,7 +204,7 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
         entry.set("confidence", confidence);
     }
     if let Some(model) = &face.model {
-        entry.set("model", model);
+        set_text(&mut entry, "model", model);
     }
     if let Some(track) = &face.track {
         entry.set("track", track.id);
@@ -203,7 +212,7 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
         entry.set("predicted", track.predicted);
     }
     if let Some(recognition) = &face.recognition {
-        entry.set("name", &recognition.name);
+        set_text(&mut entry, "name", &recognition.name);
         entry.set("name-confidence", recognition.confidence);
         entry.set("distance", recognition.distance);
     }
@@ -211,7 +220,7 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
         entry.set("age", age);
     }
     if let Some(gender) = &face.gender {
-        entry.set("gender", &gender.label);
+        set_text(&mut entry, "gender", &gender.label);
         entry.set("gender-confidence", gender.confidence);
     }
     if let Some(embedding) = &face.embedding {
@@ -221,7 +230,7 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
             .flat_map(|v| v.to_le_bytes())
             .collect();
         entry.set("embedding", glib::Bytes::from_owned(bytes));
-        entry.set("embedding-model", &embedding.model);
+        set_text(&mut entry, "embedding-model", &embedding.model);
     }
     entry
 }

@@ -2,6 +2,8 @@
 //! looked for.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -188,6 +190,35 @@ pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetch
 
 const DESCRIPTOR_HELP: &str = "the README's \"your own model\" says what belongs in it";
 
+/// The longest descriptor, in bytes; ours have a thousand.
+const LONGEST_DESCRIPTOR: u64 = 1 << 20;
+
+/// The largest weights, in bytes. No protobuf message, and so no ONNX file, is larger.
+const LARGEST_WEIGHTS: u64 = 2 << 30;
+
+/// The most pixels that a model is given at a time: a frame of 8K is (7680 x 4320).
+pub const MOST_INPUT_PIXELS: usize = 1 << 25;
+
+/// The longest name of an input or of a dimension.
+const LONGEST_NAME: usize = 256;
+
+/// A whole file of at most `limit` bytes.
+fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let failed = |e| Error::reading(path, e);
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::with_capacity(length.min(limit) as usize);
+    // The length of a pipe is not known.
+    let read = file.take(limit + 1).read_to_end(&mut bytes);
+    if read.map_err(failed)? as u64 > limit {
+        return Err(Error::invalid(
+            path,
+            format!("longer than {limit} bytes, the most that is read"),
+        ));
+    }
+    Ok(bytes)
+}
+
 impl Model {
     /// Finds a model by name on the [`search_path`], or by the path of its `.onnx` file.
     pub fn find(name: &str) -> Result<Self, Error> {
@@ -234,17 +265,17 @@ impl Model {
             )));
         }
         let path = weights.with_extension("json");
-        let text = std::fs::read_to_string(&path).map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound(format!(
+        let text = read_limited(&path, LONGEST_DESCRIPTOR).map_err(|error| match error {
+            Error::NotFound(_) => Error::NotFound(format!(
                 "{} has no descriptor: expected {} beside it ({DESCRIPTOR_HELP})",
                 weights.display(),
                 path.display()
             )),
-            _ => Error::reading(&path, cause),
+            other => other,
         })?;
-        let descriptor = serde_json::from_str(&text)
-            .map_err(|e| format!("not a model descriptor: {e}"))
-            .and_then(|descriptor: Descriptor| descriptor.check().map(|()| descriptor))
+        let descriptor = str::from_utf8(&text)
+            .map_err(|e| e.to_string())
+            .and_then(Descriptor::parse)
             .map_err(|cause| Error::invalid(&path, format!("{cause} ({DESCRIPTOR_HELP})")))?;
         Ok(Self {
             descriptor,
@@ -261,7 +292,7 @@ impl Model {
 
     /// Reads the weights, to be checked with [`check_weights`](Self::check_weights) before use.
     pub fn read_unchecked(&self) -> Result<Vec<u8>, Error> {
-        std::fs::read(&self.weights).map_err(|e| Error::reading(&self.weights, e))
+        read_limited(&self.weights, LARGEST_WEIGHTS)
     }
 
     /// The sha256 of weights in hexadecimal, which must be the descriptor's.
@@ -298,9 +329,20 @@ impl Model {
 }
 
 impl Descriptor {
+    /// Reads the JSON of a descriptor.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let descriptor: Self =
+            serde_json::from_str(text).map_err(|e| format!("not a model descriptor: {e}"))?;
+        descriptor.check()?;
+        Ok(descriptor)
+    }
+
     /// What serde cannot see.
     fn check(&self) -> Result<(), String> {
-        let [_, channels, height, width] = &self.input.shape;
+        let [batch, channels, height, width] = &self.input.shape;
+        if !matches!(batch, Dimension::Fixed(1) | Dimension::Symbol(_)) {
+            return Err("input.shape: the first dimension, the batch, must be 1 or a name".into());
+        }
         if *channels != Dimension::Fixed(3) {
             return Err("input.shape: the second dimension, the channels, must be 3".into());
         }
@@ -309,6 +351,24 @@ impl Descriptor {
             if let Dimension::Fixed(0) | Dimension::Fixed(8193..) = size {
                 return Err("input.shape: height and width must lie in 1..=8192".into());
             }
+        }
+        if self
+            .fixed_size()
+            .is_some_and(|(h, w)| h * w > MOST_INPUT_PIXELS)
+        {
+            return Err(format!(
+                "input.shape: more than {MOST_INPUT_PIXELS} pixels, the most that a model is given"
+            ));
+        }
+        let symbols = self.input.shape.iter().filter_map(|size| match size {
+            Dimension::Symbol(name) => Some(name),
+            Dimension::Fixed(_) => None,
+        });
+        if symbols
+            .chain([&self.input.name])
+            .any(|name| name.len() > LONGEST_NAME)
+        {
+            return Err(format!("input: a name is longer than {LONGEST_NAME} bytes"));
         }
         if !(1..=1024).contains(&self.input.multiple) {
             return Err("input.multiple must lie in 1..=1024".into());

@@ -323,6 +323,12 @@ impl Gallery {
         file::read(path, file::LARGE)
     }
 
+    /// Reads a gallery file that is treated as a large one from `large` bytes on.
+    #[cfg(fuzzing)]
+    pub fn read_mapped_from(path: &Path, large: u64) -> Result<Self, Error> {
+        file::read(path, large)
+    }
+
     /// Writes the gallery, whole or not at all: to a temporary file in the same folder, which then
     /// takes the name. Readable and writable by its owner only.
     pub fn write(&self, path: &Path) -> Result<(), Error> {

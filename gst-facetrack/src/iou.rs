@@ -1,6 +1,8 @@
 //! The simplest tracker: last frame's boxes against this frame's, by overlap, greedily.
 
-use crate::tracker::{Detection, Ended, Params, Step, Tracked, Tracker, is_usable};
+use crate::tracker::{
+    Detection, Ended, MOST_DETECTIONS, Params, Step, Tracked, Tracker, is_usable,
+};
 use face_core::geometry::Rect;
 
 struct Track {
@@ -32,12 +34,12 @@ impl Iou {
     }
 
     /// The track of each detection: pairs above the threshold, the best overlap first.
-    fn matched(&self, detections: &[Detection], threshold: f64) -> Vec<Option<usize>> {
+    fn matched(&self, detections: &[(usize, Detection)], threshold: f64) -> Vec<Option<usize>> {
         let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
-        for (d, detection) in detections.iter().enumerate() {
+        for (d, (_, detection)) in detections.iter().enumerate() {
             for (t, track) in self.tracks.iter().enumerate() {
                 let iou = track.rect.iou(&detection.rect);
-                if iou > threshold && is_usable(&detection.rect) {
+                if iou > threshold {
                     pairs.push((iou, t, d));
                 }
             }
@@ -85,14 +87,18 @@ impl Tracker for Iou {
         if !examined && detections.is_empty() {
             return self.skip(time, params.max_lost);
         }
-        let track_of = self.matched(detections, params.iou_threshold);
+        let usable: Vec<(usize, Detection)> = detections
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, detection)| is_usable(&detection.rect))
+            .take(MOST_DETECTIONS)
+            .collect();
+        let track_of = self.matched(&usable, params.iou_threshold);
         let mut before: Vec<Option<Track>> = self.tracks.drain(..).map(Some).collect();
         let mut step = Step::default();
-        for (d, detection) in detections.iter().enumerate() {
-            if !is_usable(&detection.rect) {
-                continue;
-            }
-            let known = track_of[d].and_then(|t| before[t].take());
+        for ((d, detection), track) in usable.into_iter().zip(track_of) {
+            let known = track.and_then(|t| before[t].take());
             let (id, first_seen) = match known {
                 Some(track) => (track.id, track.first_seen),
                 None => {

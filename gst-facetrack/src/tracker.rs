@@ -9,10 +9,18 @@ use crate::ocsort::OcSort;
 use face_core::geometry::Rect;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 pub(crate) mod tests;
 mod tracks;
 
 pub(crate) use tracks::{Track, TrackSet};
+
+/// The most detections of a frame that are tracked, the first ones. The time that an association takes
+/// grows with the square of their number.
+pub const MOST_DETECTIONS: usize = 1000;
+/// The most tracks that live at a time; more end those that went undetected longest.
+pub const MOST_TRACKS: usize = 2000;
 
 /// A face found in a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,8 +94,9 @@ impl Default for Params {
 
 /// Gives the faces of a video ids that stay with them. Deterministic.
 pub trait Tracker: Send {
-    /// Takes the next frame's detections. Those with a finite, non-empty box each appear once in
-    /// the answer (but see [`Algorithm::ByteTrack`]), the others are ignored.
+    /// Takes the next frame's detections. Those with a finite, non-empty box, the first
+    /// [`MOST_DETECTIONS`] of them, each appear once in the answer (but see
+    /// [`Algorithm::ByteTrack`]), the others are ignored.
     ///
     /// `examined` is false for a frame that was not searched for faces, and which therefore has
     /// no detections: this counts as no miss.

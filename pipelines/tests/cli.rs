@@ -530,10 +530,8 @@ fn start_endless(folder: &Path) -> (std::process::Child, impl BufRead + use<>) {
 
 fn interrupt(child: &std::process::Child) {
     // SAFETY: sends a signal to a child that is still ours, as it was not waited for.
-    assert_eq!(
-        unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) },
-        0
-    );
+    let sent = unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    assert_eq!(sent, 0);
 }
 
 #[test]

@@ -281,7 +281,8 @@ impl Sampler {
             (w - 0.5, h - 0.5),
         ]
         .map(|(x, y)| to_source.apply(Point::new(x, y)));
-        let factor = to_source.scale().floor().max(1.0);
+        // Beyond the sizes of pictures nothing remains to be averaged. (NaN becomes 1.)
+        let factor = to_source.scale().floor().max(1.0).min(65_536.0);
         let margin = factor + 1.0;
         let bound = |value: f64, limit: usize| value.clamp(0.0, limit as f64);
         let fold = |f: fn(f64, f64) -> f64, pick: fn(&Point) -> f64| {
@@ -343,8 +344,9 @@ pub fn warp_rows(to_source: &Similarity, (width, height): (usize, usize)) -> Ran
     let margin = 2.0 * to_source.scale() + 4.0;
     let top = ys.iter().copied().fold(f64::INFINITY, f64::min) - margin;
     let bottom = ys.iter().copied().fold(f64::NEG_INFINITY, f64::max) + margin;
-    // `as` saturates: a NaN or a negative number becomes 0.
-    top as usize..(bottom.ceil() as usize).max(top as usize + 1)
+    // `as` saturates: a NaN or a negative number becomes 0. There is always a row.
+    let top = (top as usize).min(usize::MAX - 1);
+    top..(bottom.ceil() as usize).max(top + 1)
 }
 
 /// A region of the picture, `factor` picture pixels a crop pixel.

@@ -56,7 +56,7 @@ impl Taps {
         self.count = match self.ratio {
             Ratio::Same => 1,
             Ratio::Mean(count) => count,
-            _ if area => scale.ceil() as usize + 1,
+            _ if area => (scale.ceil() as usize).saturating_add(1),
             _ => 2,
         }
         .min(available);

@@ -1,6 +1,6 @@
 //! The life of a track, for trackers with a motion model.
 
-use super::{Detection, Ended, Params, Step, Tracked, is_usable};
+use super::{Detection, Ended, MOST_DETECTIONS, MOST_TRACKS, Params, Step, Tracked, is_usable};
 use crate::kalman::{Motion, limited};
 use face_core::geometry::Rect;
 
@@ -162,6 +162,7 @@ impl<M: Motion> TrackSet<M> {
                 .copied()
                 .enumerate()
                 .filter(|(_, detection)| is_usable(&detection.rect))
+                .take(MOST_DETECTIONS)
                 .unzip();
             let mut track_of = vec![None; usable.len()];
             let mut is_found = vec![false; self.tracks.len()];
@@ -196,6 +197,7 @@ impl<M: Motion> TrackSet<M> {
                 }
                 !false_alarm
             });
+            step.ended.extend(self.end_excess());
         }
 
         let undetected = self.tracks.iter().filter(|track| track.unseen > 0);
@@ -205,6 +207,19 @@ impl<M: Motion> TrackSet<M> {
                 .map(|track| track.tracked(&track.predicted, None)),
         );
         step
+    }
+
+    /// Ends the tracks beyond [`MOST_TRACKS`] that went undetected longest.
+    fn end_excess(&mut self) -> Vec<Ended> {
+        if self.tracks.len() <= MOST_TRACKS {
+            return Vec::new();
+        }
+        // Fewer than these were just detected.
+        self.tracks.sort_by_key(|track| track.unseen);
+        let ended = self.tracks.drain(MOST_TRACKS..).map(|track| track.ended());
+        let ended = ended.collect();
+        self.tracks.sort_by_key(|track| track.id);
+        ended
     }
 
     pub fn finish(&mut self) -> Vec<Ended> {

@@ -1,0 +1,13 @@
+//! Labels in CVAT XML, as `facepipe evaluate` reads them.
+#![no_main]
+
+use std::collections::HashMap;
+
+use gst_face_fuzz::evaluate::{check, cvat};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(truth) = cvat::read(data, &HashMap::new()) {
+        check(&truth);
+    }
+});

@@ -1,0 +1,18 @@
+//! The descriptor of a model.
+#![no_main]
+
+use face_core::model::Descriptor;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = str::from_utf8(data) else { return };
+    if let Ok(descriptor) = Descriptor::parse(text) {
+        if let Some((height, width)) = descriptor.fixed_size() {
+            assert!(height * width <= face_core::model::MOST_INPUT_PIXELS);
+        }
+        descriptor.output("heatmap");
+        if let Some(alignment) = &descriptor.alignment {
+            assert!(alignment.template.points().len() >= 2);
+        }
+    }
+});

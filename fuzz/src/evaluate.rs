@@ -1,0 +1,28 @@
+//! `facepipe evaluate`: the readers of labels.
+
+#[path = "../../pipelines/src/evaluate/cvat.rs"]
+pub mod cvat;
+#[path = "../../pipelines/src/evaluate/input.rs"]
+mod input;
+#[path = "../../pipelines/src/evaluate/mot.rs"]
+pub mod mot;
+#[path = "../../pipelines/src/evaluate/truth.rs"]
+pub mod truth;
+
+/// What must hold of all labels that were read, whatever the file said.
+pub fn check(truth: &truth::Truth) {
+    assert!(truth.step > 0 && truth.end <= truth::LAST_FRAME);
+    let mut sweep = truth.sweep();
+    let mut labels = Vec::new();
+    for frame in [0, 1, truth.first, truth.end, truth::LAST_FRAME, u64::MAX] {
+        truth.covers(frame);
+    }
+    let near = truth.first.saturating_add(20).min(truth.end);
+    for frame in (truth.first..=near).chain([truth.end]) {
+        sweep.at(frame, &mut labels);
+        for label in &labels {
+            assert!(label.rect.is_finite(), "{label:?}");
+            assert!(label.person < truth.people.len());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `facepipe live`, as its users run it: cameras that come and go by themselves. (Cameras here are
+//! files, played as fast as a camera would; what RTSP servers do to it is in `tests/faults`.)
+
+mod common;
+#[path = "common/live.rs"]
+mod live;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::{assert_code, enroll, facepipe, media, people, run, stderr, stdout};
+use live::{Live, json_lines};
+use serde_json::Value;
+
+fn camera(name: &str, uri: &str) -> String {
+    format!(
+        "[[camera]]\nname = \"{name}\"\nuri = \"{uri}\"\njsonl = {{ path = \"{name}.jsonl\" }}\n"
+    )
+}
+
+fn clip(name: &str) -> String {
+    camera(
+        name,
+        media("WolfgangLanger_Pexels.mp4").to_str().expect("UTF-8"),
+    )
+}
+
+/// Nobody listens there.
+const NOWHERE: &str = "rtsp://127.0.0.1:1/none";
+
+#[test]
+fn cameras_fail_come_and_go_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = clip("door") + &camera("dead", NOWHERE);
+    let mut live = Live::start(folder.path(), &config);
+    live.wait_for_log(&["dead", "trying again"], 3);
+    let door = folder.path().join("door.jsonl");
+    let lines = || json_lines(&door).len();
+    live.wait("a line of the door", || lines() > 0);
+
+    // Another camera instead of the dead one, and a configuration that nobody can use.
+    live.reconfigure(&(clip("door") + &clip("hall")));
+    let hall = folder.path().join("hall.jsonl");
+    live.wait("a line of the hall", || !json_lines(&hall).is_empty());
+    let failures = live.said(&["dead", "trying again"]);
+    live.reconfigure("colour = 3\n");
+    live.wait_for_log(&["colour", "the configuration in use stays"], 1);
+    let before = lines();
+    live.wait("more of the door", || lines() > before + 5);
+    assert!(live.said(&["dead", "trying again"]) <= failures);
+
+    let (code, took) = live.terminate();
+    assert_eq!(code, Some(0), "{}", live.log().join("\n"));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // The door was not started anew for the others: its frames are counted through.
+    let frames: Vec<u64> = json_lines(&door)
+        .iter()
+        .filter_map(|line| line["frame"].as_u64())
+        .collect();
+    let ends = live.said(&["door", "the stream ended"]);
+    let restarts = frames.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(restarts <= ends, "{restarts} starts, {ends} ends");
+    // Tracks that lived at the end are there.
+    let text = std::fs::read_to_string(&door).expect("written");
+    assert!(text.ends_with('\n'));
+    assert!(json_lines(&door).iter().any(|line| line["type"] == "track"));
+}
+
+#[test]
+fn tracks_are_counted_on_over_restarts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let short = media("single_face.mp4");
+    let config = camera("door", short.to_str().expect("UTF-8"));
+    let live = Live::start(folder.path(), &config);
+    live.wait_for_log(&["door", "the stream ended"], 3);
+    let tracks = |lines: Vec<Value>| -> Vec<u64> {
+        let ended = lines.iter().filter(|line| line["type"] == "track");
+        ended.filter_map(|line| line["track"].as_u64()).collect()
+    };
+    let path = folder.path().join("door.jsonl");
+    live.wait("three tracks", || tracks(json_lines(&path)).len() >= 3);
+    let ids = tracks(json_lines(&path));
+    let different: BTreeSet<u64> = ids.iter().copied().collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
+}
+
+#[test]
+fn somebody_on_camera_is_enrolled_and_named() {
+    let folder = people(&[("Tom", "Tom_Hanks_54745.png")]);
+    let gallery = folder.path().join("g.safetensors");
+    assert_code(&run(&mut enroll(folder.path())), 0);
+    let config = "[defaults]\ngallery = \"g.safetensors\"\n".to_owned() + &clip("door");
+    let live = Live::start(folder.path(), &config);
+    let door = folder.path().join("door.jsonl");
+    let face = |key: &str| {
+        let lines = json_lines(&door);
+        lines
+            .iter()
+            .rev()
+            .find_map(|line| Some(line["faces"][0][key].clone()).filter(|v| !v.is_null()))
+    };
+    live.wait("a face without a name", || {
+        face("name") == Some("Unknown".into())
+    });
+
+    let ask = |camera: &str, track: u64| {
+        let mut command = facepipe();
+        command.args([
+            "enroll", "--person", "Wolfgang", "--camera", camera, "--config",
+        ]);
+        command.arg(folder.path().join("live.toml"));
+        run(command.arg("--track").arg(track.to_string()))
+    };
+    let wrong = ask("dor", 1);
+    assert_code(&wrong, 1);
+    assert!(stderr(&wrong).contains("door"), "{}", stderr(&wrong));
+    let wrong = ask("door", 12345);
+    assert_code(&wrong, 1);
+    assert!(stderr(&wrong).contains("(Unknown, "), "{}", stderr(&wrong));
+
+    let track = face("track").and_then(|t| t.as_u64()).expect("a track");
+    let done = ask("door", track);
+    assert_code(&done, 0);
+    assert!(stdout(&done).contains("Wolfgang"));
+    live.wait("the name", || face("name") == Some("Wolfgang".into()));
+    assert!(gallery.is_file());
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("live.toml");
+    let check = |text: &str| {
+        std::fs::write(&path, text).expect("writable");
+        run(facepipe().args(["live", "--check"]).arg(&path))
+    };
+    assert_code(&check(&clip("door")), 0);
+    for (text, needle) in [
+        (
+            clip("door") + "gallery = \"none.safetensors\"\n",
+            "none.safetensors",
+        ),
+        (clip("door") + "restrem = true\n", "restrem"),
+        (
+            "[[camera]]\nname = \"a\"\nuri = \"no/such/file.mp4\"\n".into(),
+            "no/such/file.mp4",
+        ),
+        (String::new(), "camera"),
+        ("[[[".into(), "live.toml"),
+    ] {
+        let output = check(&text);
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(needle), "{}", stderr(&output));
+    }
+    let output = run(facepipe().args(["live", "--check", "/no/such.toml"]));
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("/no/such.toml"),
+        "{}",
+        stderr(&output)
+    );
+}
