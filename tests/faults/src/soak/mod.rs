@@ -1,0 +1,1 @@
+//! Many cameras for a long time, with faults at random.
