@@ -91,7 +91,7 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Camera {
     pub name: String,
-    /// Without credentials.
+    /// Without credentials, unless it is secret as a whole.
     pub uri: String,
     pub username: Option<String>,
     pub password: Option<Secret>,
@@ -391,5 +391,21 @@ mod tests {
         let error = refusal("[[camera]]\nname = \"door\"\nuri = \"rtsp://me:hunter2@c/1\"");
         assert!(error.contains("password-env"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
+        let error = refusal("[[camera]]\nname = \"door\"");
+        assert!(error.contains("uri-env"), "{error}");
+    }
+
+    #[test]
+    fn an_address_can_be_secret() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let uri = "rtsp://me:hunter3@cam/live?user=me&password=hunter4";
+        std::fs::write(folder.path().join("door.uri"), format!("{uri}\n")).expect("writable");
+        let text = "[[camera]]\nname = \"door\"\nuri-file = \"door.uri\"";
+        let config = Config::parse(text, folder.path()).expect("valid");
+        assert_eq!(config.cameras[0].uri, uri);
+        for text in [uri, "PLAY /live?user=me&password=hunter4", "hunter3"] {
+            let text = super::super::secret::redact(text);
+            assert!(!text.contains("hunter"), "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Camera, Config, Events, Format, Jsonl, RestreamServer, Rotation, Segments, Server, Stages,
     Transport, Webhook,
 };
-use crate::live::secret::Place;
+use crate::live::secret::{Place, Secret};
 
 /// What stands for the camera's name in paths.
 const CAMERA: &str = "{camera}";
@@ -63,7 +63,9 @@ impl Default for RestreamFile {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct CameraFile {
     name: String,
-    uri: String,
+    uri: Option<String>,
+    uri_env: Option<String>,
+    uri_file: Option<PathBuf>,
     username: Option<String>,
     password_env: Option<String>,
     password_file: Option<PathBuf>,
@@ -173,7 +175,15 @@ impl Camera {
         let file: CameraFile = Value::Table(table).try_into()?;
         let name = file.name;
         check_name(&name)?;
-        let uri = check_uri(&file.uri)?;
+        let hidden = Place {
+            password_env: file.uri_env,
+            password_file: file.uri_file,
+        };
+        let uri = match (file.uri, hidden.read(folder).context("uri-env, uri-file")?) {
+            (Some(uri), None) => check_uri(&uri)?,
+            (None, Some(uri)) => hide(&uri),
+            _ => bail!("name one of `uri`, `uri-env` and `uri-file`"),
+        };
         let path = |path: PathBuf| -> Result<PathBuf> {
             let text = path.to_str().context("a path is not UTF-8")?;
             Ok(folder.join(text.replace(CAMERA, &name)))
@@ -333,6 +343,24 @@ fn check_uri(text: &str) -> Result<String> {
         );
     }
     Ok(text.to_owned())
+}
+
+/// An address that is secret as a whole, and in each part that may be: cheap cameras take passwords in
+/// the query.
+fn hide(uri: &Secret) -> String {
+    let uri = uri.reveal();
+    if let Some((_, query)) = uri.split_once('?') {
+        Secret::new(query);
+    }
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if let Some((credentials, _)) = authority.rsplit_once('@') {
+        Secret::new(credentials);
+        if let Some((_, password)) = credentials.split_once(':') {
+            Secret::new(password);
+        }
+    }
+    uri.to_owned()
 }
 
 /// A duration in seconds by default, within a range.
