@@ -46,33 +46,39 @@ impl Dated {
         &self.folder
     }
 
-    /// A path that nothing has yet.
+    /// A path that nothing has yet, behind all others of its second, also where the first of those were
+    /// removed.
     pub fn free(&self, time: Timestamp) -> PathBuf {
-        let stamp = time.strftime("%Y%m%dT%H%M%SZ");
-        let name = |more: String| {
-            self.folder
-                .join(format!("{}{stamp}{more}{}", self.before, self.after))
-        };
-        std::iter::once(name(String::new()))
-            .chain((1..).map(|n: u64| name(format!("-{n}"))))
-            .find(|path| path.symlink_metadata().is_err())
-            .unwrap_or_else(|| unreachable!("there are more numbers than files"))
+        let stamp = time.strftime("%Y%m%dT%H%M%SZ").to_string();
+        let last = self.keyed().into_iter().map(|(key, _)| key);
+        let next = last
+            .filter(|(other, _)| *other == stamp)
+            .map(|(_, number)| number.saturating_add(1))
+            .max();
+        let more = next.map_or(String::new(), |number| format!("-{number}"));
+        self.folder
+            .join(format!("{}{stamp}{more}{}", self.before, self.after))
     }
 
     /// The files that are there, by their times.
     pub fn existing(&self) -> Vec<PathBuf> {
+        let mut found = self.keyed();
+        found.sort();
+        found.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// The files that are there, with time and number.
+    fn keyed(&self) -> Vec<((String, u64), PathBuf)> {
         let Ok(entries) = fs::read_dir(&self.folder) else {
             return Vec::new();
         };
-        let mut found: Vec<_> = entries
+        entries
             .filter_map(|entry| {
                 let path = entry.ok()?.path();
                 let key = self.parse(path.file_name()?.to_str()?)?;
                 Some((key, path))
             })
-            .collect();
-        found.sort();
-        found.into_iter().map(|(_, path)| path).collect()
+            .collect()
     }
 
     /// Time and number of a file's name.
