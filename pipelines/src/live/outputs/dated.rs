@@ -42,10 +42,6 @@ impl Dated {
         )
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// A path that nothing has yet.
     pub fn free(&self, time: Timestamp) -> PathBuf {
         let stamp = time.strftime("%Y%m%dT%H%M%SZ");
