@@ -206,11 +206,15 @@ const LONGEST_NAME: usize = 256;
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let failed = |e| Error::reading(path, e);
     let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut bytes = Vec::with_capacity(length.min(limit) as usize);
-    // The length of a pipe is not known.
-    let read = file.take(limit + 1).read_to_end(&mut bytes);
-    if read.map_err(failed)? as u64 > limit {
+    let mut length = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::new();
+    if length <= limit {
+        bytes.reserve_exact(length as usize);
+        // A pipe has no length, and a file may grow.
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
+        length = read.map_err(failed)? as u64;
+    }
+    if length > limit {
         return Err(Error::invalid(
             path,
             format!("longer than {limit} bytes, the most that is read"),
@@ -448,6 +452,52 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn files_beyond_the_limits_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let weights = folder.path().join("m.onnx");
+        let text =
+            std::fs::read_to_string(checkout().join("models/yunet.json")).expect("committed");
+        let large = format!("{text}{}", " ".repeat(LONGEST_DESCRIPTOR as usize));
+        std::fs::write(weights.with_extension("json"), large).expect("a writable folder");
+        // A file with a hole takes no room.
+        let file = File::create(&weights).expect("a writable folder");
+        file.set_len(LARGEST_WEIGHTS + 1).expect("a hole");
+        let error = Model::open(&weights).expect_err("too long").to_string();
+        assert!(
+            error.contains("m.json: longer than 1048576 bytes"),
+            "{error}"
+        );
+        std::fs::write(weights.with_extension("json"), text).expect("a writable folder");
+        let model = Model::open(&weights).expect("its weights are not read yet");
+        let error = model.read_unchecked().expect_err("too long").to_string();
+        assert!(
+            error.contains("m.onnx: longer than 2147483648 bytes"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn inputs_beyond_the_limits_are_refused() {
+        let text =
+            std::fs::read_to_string(checkout().join("models/sface.json")).expect("committed");
+        for (shape, part) in [
+            (r#"["N", 3, 8192, 8192]"#, "33554432 pixels"),
+            (r#"["N", 3, 8193, 1]"#, "1..=8192"),
+            (r#"["N", 3, 0, 112]"#, "1..=8192"),
+            (r#"[1000000, 3, 112, 112]"#, "the batch, must be 1"),
+            (r#"["N", 4, 112, 112]"#, "must be 3"),
+        ] {
+            let changed = text.replace(r#"["N", 3, 112, 112]"#, shape);
+            let error = Descriptor::parse(&changed).expect_err(shape);
+            assert!(error.contains(part), "{shape}: {error}");
+        }
+        let long = text.replace(r#"["N", 3"#, &format!(r#"["{}", 3"#, "N".repeat(257)));
+        let error = Descriptor::parse(&long).expect_err("a long name");
+        assert!(error.contains("longer than 256 bytes"), "{error}");
+        Descriptor::parse(&text).expect("as it was");
     }
 
     #[test]

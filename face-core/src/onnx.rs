@@ -143,16 +143,21 @@ fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
     Ok(String::new())
 }
 
-/// Copies `message`, replacing each field `number` by what `edit` makes of its payload.
+/// Copies `message`, replacing the field `number` by what `edit` makes of its payload.
 fn edited(
     message: &[u8],
     number: u32,
     edit: impl Fn(&[u8]) -> Result<Vec<u8>, OnnxError>,
 ) -> Result<Vec<u8>, OnnxError> {
     let mut out = Vec::with_capacity(message.len());
+    let mut found = false;
     for field in Fields(message) {
         let field = field?;
         if field.number == number {
+            // A thousand types would be a thousand shapes, however small the file.
+            if std::mem::replace(&mut found, true) {
+                return Err(OnnxError::Malformed("an input or output has several types"));
+            }
             put_bytes(&mut out, number, &edit(field.payload)?);
         } else {
             out.extend_from_slice(field.whole);
@@ -215,30 +220,38 @@ fn adapt_graph<'a>(
     }
     let mut pieces = Vec::new();
     let mut found = Vec::new();
+    // What is copied as it is, up to here: one piece, however many fields.
+    let mut copied = 0..0;
     for field in Fields(graph) {
         let field = field?;
-        match field.number {
+        let end = copied.end + field.whole.len();
+        let piece = match field.number {
             field::GRAPH_INPUT => {
                 let name = name(field.payload, field::VALUE_NAME)?;
                 if weights.contains(&name) {
-                    continue;
+                    None
+                } else {
+                    let is_image = name == input;
+                    found.push(name);
+                    match is_image {
+                        true => Some(with_shape(field.payload, Some(shape))?),
+                        false => None,
+                    }
                 }
-                if name == input {
-                    pieces.push(wrapped(
-                        field.number,
-                        &with_shape(field.payload, Some(shape))?,
-                    ));
-                }
-                found.push(name);
             }
-            field::GRAPH_OUTPUT => {
-                pieces.push(wrapped(field.number, &with_shape(field.payload, None)?));
-            }
+            field::GRAPH_OUTPUT => Some(with_shape(field.payload, None)?),
             // Shapes of inner tensors would contradict the new input; the runtime infers them.
-            field::GRAPH_VALUE_INFO => {}
-            _ => pieces.push(Cow::Borrowed(field.whole)),
-        }
+            field::GRAPH_VALUE_INFO => None,
+            _ => {
+                copied.end = end;
+                continue;
+            }
+        };
+        pieces.push(Cow::Borrowed(&graph[copied]));
+        pieces.extend(piece.map(|payload| wrapped(field.number, &payload)));
+        copied = end..end;
     }
+    pieces.push(Cow::Borrowed(&graph[copied]));
     if !found.iter().any(|n| n == input) {
         return Err(OnnxError::NoInput {
             name: input.into(),
@@ -350,6 +363,19 @@ mod tests {
         assert!(!holds(&[0x08, 0x80, 5]), "640 stands in no shape any more");
         let again = adapt(&adapted, "x", &shape()).expect("an adapted model");
         assert_eq!(adapted, again, "adapting twice changes nothing");
+    }
+
+    #[test]
+    fn an_input_has_one_type() {
+        let mut info = value_info("x", &[1, 3]);
+        let again = info[3..].to_vec();
+        info.extend(again.repeat(1000));
+        let mut graph = Vec::new();
+        put_bytes(&mut graph, field::GRAPH_INPUT, &info);
+        let mut model = Vec::new();
+        put_bytes(&mut model, field::MODEL_GRAPH, &graph);
+        let error = adapt(&model, "x", &shape()).expect_err("a thousand types");
+        assert!(error.to_string().contains("several types"), "{error}");
     }
 
     #[test]

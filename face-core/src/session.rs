@@ -17,7 +17,7 @@ use ort::value::{Tensor, TensorElementType, ValueType};
 
 use crate::elf;
 use crate::error::Error;
-use crate::model::{self, Descriptor, Model};
+use crate::model::{self, Descriptor, MOST_INPUT_PIXELS, Model};
 use crate::onnx;
 
 /// ONNX Runtime's own messages.
@@ -416,7 +416,17 @@ pub struct Runner {
 impl Runner {
     /// Binds tensors for an input of `shape` (batch, 3, height, width). Runs the model once, which
     /// gives the shapes of the outputs and warms it up.
+    ///
+    /// Fails for an input of more than [`MOST_INPUT_PIXELS`].
     pub fn new(shared: &Arc<SharedSession>, shape: [usize; 4]) -> Result<Self, Error> {
+        let [_, _, height, width] = shape;
+        if height.saturating_mul(width) > MOST_INPUT_PIXELS {
+            return Err(Error::Settings(format!(
+                "an input of {width}x{height} pixels for model `{}`; the most that a model is given \
+                 are {MOST_INPUT_PIXELS}: set `inference-size`",
+                shared.descriptor.name
+            )));
+        }
         let failed = |e: ort::Error| {
             shared.unfit(format!(
                 "it does not run on an input of {shape:?}: {e}; is `input.shape` in its descriptor \

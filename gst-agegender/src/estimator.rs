@@ -121,7 +121,9 @@ impl Decoder {
                     .zip(probabilities)
                     .map(|(v, &p)| v * f64::from(p))
                     .sum();
-                Some(Estimate::Age(weighted / sum))
+                Some(weighted / sum)
+                    .filter(|age| age.is_finite())
+                    .map(Estimate::Age)
             }
             Self::Classes(labels) => {
                 let (label, &p) = labels
@@ -224,6 +226,8 @@ mod tests {
             "normalised"
         );
         assert_eq!(age.decode(&[0.0, f32::NAN, 0.0]), None);
+        let large = Decoder::Expectation(vec![0.0, f64::MAX]);
+        assert_eq!(large.decode(&[-1.0, 1.5]), None, "an infinite age");
         let sex = Decoder::Classes(vec!["female".into(), "male".into()]);
         assert_eq!(sex.decode(&[0.25, 0.75]), Some(gender("male", 0.75)));
     }

@@ -172,6 +172,7 @@ impl Detector {
         let threshold = self.confidence_threshold(params) as f32;
         self.decoder
             .decode(&lane.runner, threshold, &mut lane.candidates)?;
+        decoder::keep_best(&mut lane.candidates);
         let scale = (
             frame_size.0 as f64 / content.0 as f64,
             frame_size.1 as f64 / content.1 as f64,

@@ -18,6 +18,7 @@ mod run;
 mod source;
 mod stages;
 mod ui;
+mod video;
 
 use std::process::ExitCode;
 

@@ -24,31 +24,46 @@ impl Decoder for YuNet {
         found: &mut Vec<Candidate>,
     ) -> Result<(), Error> {
         let [_, _, height, width] = runner.shape();
-        // The score is the geometric mean of both outputs; comparing squares spares the root.
-        let least = threshold.max(0.0).powi(2);
         for (stride, [class, object, boxes, points]) in STRIDES.into_iter().zip(OUTPUTS) {
             let columns = width / stride;
             let cells = columns * (height / stride);
-            let class = runner.output_of(class, &[1, cells, 1])?;
-            let object = runner.output_of(object, &[1, cells, 1])?;
-            let (boxes, _) = runner.output_of(boxes, &[1, cells, 4])?.as_chunks::<4>();
-            let (points, _) = runner.output_of(points, &[1, cells, 10])?.as_chunks::<10>();
-            for (cell, (class, object)) in class.iter().zip(object).enumerate() {
-                let square = class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0);
-                if square >= least {
-                    let place = (cell % columns, cell / columns);
-                    let candidate = candidate(
-                        place,
-                        stride as f64,
-                        &boxes[cell],
-                        &points[cell],
-                        square.sqrt(),
-                    );
-                    found.extend(Some(candidate).filter(Candidate::is_finite));
-                }
+            Level {
+                class: runner.output_of(class, &[1, cells, 1])?,
+                object: runner.output_of(object, &[1, cells, 1])?,
+                boxes: runner.output_of(boxes, &[1, cells, 4])?.as_chunks().0,
+                points: runner.output_of(points, &[1, cells, 10])?.as_chunks().0,
+                columns,
+                stride,
             }
+            .decode(threshold, found);
         }
         Ok(())
+    }
+}
+
+/// The outputs of one stride, cell by cell.
+pub struct Level<'a> {
+    pub class: &'a [f32],
+    pub object: &'a [f32],
+    pub boxes: &'a [[f32; 4]],
+    pub points: &'a [[f32; 10]],
+    pub columns: usize,
+    pub stride: usize,
+}
+
+impl Level<'_> {
+    pub fn decode(&self, threshold: f32, found: &mut Vec<Candidate>) {
+        // The score is the geometric mean of both outputs; comparing squares spares the root.
+        let least = threshold.max(0.0).powi(2);
+        for (cell, (class, object)) in self.class.iter().zip(self.object).enumerate() {
+            let square = class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0);
+            if square >= least {
+                let place = (cell % self.columns, cell / self.columns);
+                let (boxes, points) = (&self.boxes[cell], &self.points[cell]);
+                let candidate = candidate(place, self.stride as f64, boxes, points, square.sqrt());
+                found.extend(Some(candidate).filter(Candidate::is_finite));
+            }
+        }
     }
 }
 
