@@ -29,6 +29,7 @@ pub struct Site {
     /// TOML of each camera.
     pub cameras: Vec<String>,
     pub env: Vec<(String, String)>,
+    pub arguments: Vec<String>,
 }
 
 impl Site {
@@ -50,6 +51,7 @@ impl Site {
             defaults,
             cameras: Vec::new(),
             env: Vec::new(),
+            arguments: Vec::new(),
         })
     }
 
@@ -103,6 +105,7 @@ impl Site {
         let process = facepipe()?
             .arg("live")
             .arg(self.config())
+            .args(&self.arguments)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

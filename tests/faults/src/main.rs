@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use face_faults::report::{self, Verdict};
-use face_faults::scenarios;
 use face_faults::scene::Trial;
+use face_faults::{scenarios, soak};
 
 #[derive(Parser)]
 struct Cli {
@@ -20,6 +20,8 @@ enum Command {
     Run(Run),
     /// List the faults
     List,
+    /// Run many cameras for a long time, with faults at random
+    Soak(soak::Args),
 }
 
 #[derive(clap::Args)]
@@ -43,6 +45,7 @@ struct Run {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => try_faults(&run),
+        Command::Soak(args) => soak::run(&args),
         Command::List => {
             for fault in scenarios::ALL {
                 println!("{}", fault.name);
