@@ -7,7 +7,7 @@
 //! stay right behind any scaler. (The region's own `params` would be the natural place, but
 //! `videoconvert` and `videoscale` drop them.)
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Once;
 
 use gst::meta::CustomMeta;
@@ -239,12 +239,11 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
 pub fn read(buffer: &gst::BufferRef) -> Vec<Face> {
     let meta = CustomMeta::from_buffer(buffer, META_NAME).ok();
     let known = meta.as_ref().map(|meta| meta.structure());
-    let mut taken = Vec::new();
+    let mut taken = HashSet::new();
     regions(buffer)
         .map(|(id, region)| {
             // Of several regions with one id only the first can be meant.
-            let first = !taken.contains(&id);
-            taken.push(id);
+            let first = taken.insert(id);
             let entry = known
                 .filter(|_| first)
                 .and_then(|s| s.get::<gst::Structure>(field(id)).ok());
@@ -293,19 +292,19 @@ fn used_ids(buffer: &gst::BufferRef) -> HashSet<i32> {
     ids
 }
 
-/// An id above all in `used`, or the lowest free one if a stranger took the very last.
-fn free_id(used: &HashSet<i32>) -> i32 {
+/// Ids above all in `used`, or the lowest free ones if a stranger took the very last.
+fn free_ids(used: &HashSet<i32>) -> impl Iterator<Item = i32> {
     let highest = used.iter().copied().max().unwrap_or(0).max(0);
-    highest.checked_add(1).unwrap_or_else(|| {
-        let mut ids = 1..;
-        ids.find(|id| !used.contains(id)).unwrap_or(i32::MAX)
-    })
+    // A buffer has far fewer regions than there are ids.
+    let low = (1..=i32::MAX).filter(move |id| *id < highest && !used.contains(id));
+    (highest..=i32::MAX).skip(1).chain(low)
 }
 
 /// Gives each `face` region of a stranger an id of its own where it has none that is usable
 /// (positive, and unique among all regions of the buffer), then reads the faces.
 pub fn claim(buffer: &mut gst::BufferRef) -> Vec<Face> {
-    let mut used = used_ids(buffer);
+    let used = used_ids(buffer);
+    let mut free = free_ids(&used);
     let mut taken: HashSet<i32> = buffer
         .iter_meta::<VideoRegionOfInterestMeta>()
         .filter(|r| r.roi_type() != ROI_TYPE)
@@ -316,9 +315,7 @@ pub fn claim(buffer: &mut gst::BufferRef) -> Vec<Face> {
             continue;
         }
         if region.id() <= 0 || taken.contains(&region.id()) {
-            let id = free_id(&used);
-            region.set_id(id);
-            used.insert(id);
+            region.set_id(free.next().unwrap_or(i32::MAX));
         }
         taken.insert(region.id());
     }
@@ -344,7 +341,7 @@ fn clipped(rect: &Rect, (width, height): (u32, u32)) -> Option<(u32, u32, u32, u
 /// inside of the frame.
 pub fn add(buffer: &mut gst::BufferRef, size: (u32, u32), face: &Face) -> Option<i32> {
     let region = clipped(&face.rect, size)?;
-    let id = free_id(&used_ids(buffer));
+    let id = free_ids(&used_ids(buffer)).next().unwrap_or(i32::MAX);
     VideoRegionOfInterestMeta::add(buffer, ROI_TYPE, region).set_id(id);
     let region = Rect::new(
         region.0.into(),
@@ -367,10 +364,14 @@ pub fn update(buffer: &mut gst::BufferRef, faces: &[Face]) {
     if faces.is_empty() {
         return;
     }
-    let regions: Vec<(i32, Rect)> = regions(buffer).collect();
+    // Of several regions with one id the first one.
+    let mut by_id = HashMap::new();
+    for (id, region) in regions(buffer) {
+        by_id.entry(id).or_insert(region);
+    }
     with_structure(buffer, |structure| {
         for face in faces {
-            let Some((_, region)) = regions.iter().find(|(id, _)| *id == face.id) else {
+            let Some(region) = by_id.get(&face.id) else {
                 continue;
             };
             let name = field(face.id);

@@ -34,8 +34,9 @@ impl Number {
             Self::Small(v) => f64::from(v) / 16.0,
             Self::Any(v) => v,
             Self::Whole(v) => v as f64,
-            Self::Special(v) => [f64::NAN, f64::INFINITY, f64::MIN, f64::MAX, 1e-310, -0.0]
-                [usize::from(v) % 6],
+            Self::Special(v) => {
+                [f64::NAN, f64::INFINITY, f64::MIN, f64::MAX, 1e-310, -0.0][usize::from(v) % 6]
+            }
         }
     }
 }
@@ -94,8 +95,20 @@ struct Frame<'a> {
 }
 
 const FIELDS: [&str; 15] = [
-    "box", "landmarks", "confidence", "model", "track", "first-seen", "predicted", "name",
-    "name-confidence", "distance", "age", "gender", "gender-confidence", "embedding",
+    "box",
+    "landmarks",
+    "confidence",
+    "model",
+    "track",
+    "first-seen",
+    "predicted",
+    "name",
+    "name-confidence",
+    "distance",
+    "age",
+    "gender",
+    "gender-confidence",
+    "embedding",
     "embedding-model",
 ];
 
@@ -135,7 +148,11 @@ fn buffer(frame: &Frame) -> gst::Buffer {
         let name = format!("face-{}", id.get());
         let mut entry = gst::Structure::new_empty(&name);
         for (field, value) in fields {
-            set(&mut entry, FIELDS[usize::from(*field) % FIELDS.len()], value);
+            set(
+                &mut entry,
+                FIELDS[usize::from(*field) % FIELDS.len()],
+                value,
+            );
         }
         structure.set(name, entry);
     }
@@ -165,8 +182,14 @@ fn read_and_write(buffer: &mut gst::BufferRef) {
     let again = meta::read(buffer);
     assert_eq!(faces.len(), again.len());
     for (before, after) in faces.iter().zip(&again) {
-        assert_eq!((before.id, &before.recognition), (after.id, &after.recognition));
-        assert_eq!((before.track, &before.embedding), (after.track, &after.embedding));
+        assert_eq!(
+            (before.id, &before.recognition),
+            (after.id, &after.recognition)
+        );
+        assert_eq!(
+            (before.track, &before.embedding),
+            (after.track, &after.embedding)
+        );
     }
     for face in faces.iter().take(3) {
         if let Some(id) = meta::add(buffer, SIZE, face) {
@@ -198,8 +221,8 @@ impl Elements {
         Self {
             lines: harness("facetracker ! facemetajson"),
             pictures: [
-                harness("facetracker algorithm=bytetrack ! facemetaoverlay landmarks=true"),
-                harness("facemetablur target=all-but-named"),
+                harness("facetracker algorithm=bytetrack ! facemetaoverlay show-landmarks=true"),
+                harness("facemetablur target=all-but-named hold=100 look-back=40"),
             ],
         }
     }
@@ -227,7 +250,9 @@ fuzz_target!(|data: &[u8]| {
     ELEMENTS.with_borrow_mut(|elements| {
         // Two frames, one behind the other: tracks may go on.
         for _ in 0..2 {
-            let Ok(frame) = Frame::arbitrary(&mut data) else { return };
+            let Ok(frame) = Frame::arbitrary(&mut data) else {
+                return;
+            };
             let mut buffer = buffer(&frame);
             elements.push(&buffer);
             read_and_write(buffer.make_mut());

@@ -5,7 +5,9 @@ use face_core::model::Descriptor;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = str::from_utf8(data) else { return };
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
     if let Ok(descriptor) = Descriptor::parse(text) {
         if let Some((height, width)) = descriptor.fixed_size() {
             assert!(height * width <= face_core::model::MOST_INPUT_PIXELS);

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 
-use gst_face_fuzz::evaluate::truth::{Truth, read_names};
 use gst_face_fuzz::evaluate::check;
+use gst_face_fuzz::evaluate::truth::{Truth, read_names};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let names = str::from_utf8(data).ok().and_then(|text| read_names(text).ok());
+    let names = str::from_utf8(data)
+        .ok()
+        .and_then(|text| read_names(text).ok());
     if let Ok(truth) = Truth::read(data, &names.unwrap_or_else(HashMap::new)) {
         check(&truth);
     }

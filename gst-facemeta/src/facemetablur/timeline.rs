@@ -11,6 +11,10 @@ const SAME: f64 = 0.3;
 /// Frames that wait at most, whatever their timestamps say.
 const MOST_WAITING: usize = 600;
 
+/// Faces that are remembered at most, those of the last frame not counted: a clock that stands still
+/// forgets none.
+const MOST_KNOWN: usize = 1000;
+
 /// Settings, which may change from frame to frame. In ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Params {
@@ -162,6 +166,7 @@ impl<T> Timeline<T> {
                 self.known.push(known);
             }
         }
+        self.known.truncate(faces.len() + MOST_KNOWN);
     }
 
     /// The next frame that need not wait any longer, with the boxes to hide on it.
@@ -328,5 +333,23 @@ mod tests {
         timeline.push(40 * MS, (), &[], &HOLD);
         let (_, boxes) = timeline.pop(&HOLD).expect("due");
         assert_eq!(boxes, [Rect::new(10.0, 0.0, 20.0, 5.0)]);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_fills_no_memory() {
+        let mut timeline = Timeline::default();
+        let params = Params {
+            hold: 1000 * MS,
+            look_back: 0,
+        };
+        for n in 0..100 {
+            let faces: Vec<Seen> = (0..50)
+                .map(|i| seen(1 + 50 * n + i, 20.0 * (50 * n + i) as f64))
+                .collect();
+            timeline.push(0, n, &faces, &params);
+            let (_, boxes) = timeline.pop(&params).expect("none waits");
+            assert!(boxes.len() <= 50 + MOST_KNOWN + 50);
+        }
+        assert_eq!(timeline.known.len(), 50 + MOST_KNOWN);
     }
 }

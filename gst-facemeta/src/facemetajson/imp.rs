@@ -7,7 +7,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::line::{FaceLine, Line};
-use super::summary::Summaries;
+use super::summary::{Summaries, Summary};
 use crate::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -74,7 +74,7 @@ impl FaceMetaJson {
     fn chain(&self, buffer: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = *lock(&self.settings);
         let faces = meta::read(buffer);
-        let (frame, (width, height)) = {
+        let (frame, (width, height), ended) = {
             let mut state = lock(&self.state);
             let Some(size) = state.size else {
                 gst::element_imp_error!(
@@ -90,8 +90,11 @@ impl FaceMetaJson {
             state
                 .tracks
                 .update(frame, buffer.pts().map(|t| t.nseconds()), &faces);
-            (frame, size)
+            (frame, size, state.tracks.end_excess())
         };
+        if settings.tracks {
+            self.push_tracks(&ended, buffer.pts());
+        }
         if faces.is_empty() && !settings.empty_frames {
             // Whoever waits for data learns that none comes.
             if let Some(pts) = buffer.pts() {
@@ -133,7 +136,13 @@ impl FaceMetaJson {
             };
             (ended, state.pts)
         };
-        for (id, summary) in ended.iter().filter(|_| wanted) {
+        if wanted {
+            self.push_tracks(&ended, pts);
+        }
+    }
+
+    fn push_tracks(&self, ended: &[(u64, Summary)], pts: Option<gst::ClockTime>) {
+        for (id, summary) in ended {
             let Ok(mut out) = self.to_buffer(&summary.line(*id)) else {
                 return;
             };

@@ -58,6 +58,9 @@ impl Summary {
     }
 }
 
+/// Tracks that are kept at most. A tracker of ours ends its tracks; ids by somebody else may never end.
+const MOST_TRACKS: usize = 10_000;
+
 /// The live tracks by id.
 #[derive(Debug, Default)]
 pub struct Summaries(BTreeMap<u64, Summary>);
@@ -70,6 +73,18 @@ impl Summaries {
                 self.0.entry(track.id).or_default().update(frame, pts, face);
             }
         }
+    }
+
+    /// Ends the half of too many tracks that was detected least recently.
+    pub fn end_excess(&mut self) -> Vec<(u64, Summary)> {
+        if self.0.len() <= MOST_TRACKS {
+            return Vec::new();
+        }
+        let mut last: Vec<_> = self.0.values().map(|summary| summary.last_frame).collect();
+        let (_, &mut middle, _) = last.select_nth_unstable(MOST_TRACKS / 2);
+        self.0
+            .extract_if(.., |_, summary| summary.last_frame <= middle)
+            .collect()
     }
 
     /// Ends one track.
@@ -143,6 +158,21 @@ mod tests {
             print(&summary, 1),
             r#"{"type":"track","track":1,"first_pts":null,"last_pts":null,"frames":4,"name":"penny","name_confidence":0.75,"age":20.1}"#
         );
+    }
+
+    #[test]
+    fn tracks_that_never_end_do_not_pile_up() {
+        let mut tracks = Summaries::default();
+        let mut ended = 0;
+        for frame in 0..50 {
+            let faces: Vec<Face> = (0..1000).map(|i| face(1000 * frame + i, false)).collect();
+            tracks.update(frame, None, &faces);
+            let over = tracks.end_excess();
+            assert!(over.iter().all(|(id, _)| *id < 1000 * frame), "the oldest");
+            ended += over.len();
+            assert!(tracks.0.len() <= MOST_TRACKS);
+        }
+        assert_eq!(ended + tracks.0.len(), 50_000);
     }
 
     #[test]

@@ -146,6 +146,14 @@ struct Cached {
     used: u64,
 }
 
+/// Faces that are drawn at most. Their outlines take as much memory as they are large, all together as
+/// much as so many frames.
+const MOST_MARKS: usize = 1000;
+const MOST_FRAMES: i64 = 4;
+
+/// Labels that are kept at most beyond those of the last frame.
+const MOST_LABELS: usize = 2000;
+
 /// Frames after which a label that was not drawn is forgotten.
 const FORGET: u64 = 50;
 
@@ -158,7 +166,8 @@ pub struct Painter {
 
 impl Painter {
     /// Draws `marks` for a frame of `size`, with the font `font` and everything `scale` times as
-    /// large: first all outlines, then all labels. What lies outside of the frame is left out.
+    /// large: first all outlines, then all labels. What lies outside of the frame is left out, and so are
+    /// faces that nobody could tell apart any more (see [`MOST_MARKS`]).
     pub fn draw(
         &mut self,
         size: (u32, u32),
@@ -171,14 +180,24 @@ impl Painter {
         let frame = Area::new(0, 0, (side(size.0), side(size.1)));
         self.frame += 1;
         // Boxes in whole pixels, so that lines are crisp.
-        let boxes: Vec<Option<Rect>> = marks.iter().map(|m| snapped(&m.rect, frame)).collect();
+        let marks = &marks[..marks.len().min(MOST_MARKS)];
+        let reach = metrics.reach();
+        let mut room = MOST_FRAMES * frame.overlap(frame);
+        let boxes: Vec<Option<Rect>> = marks
+            .iter()
+            .map(|mark| {
+                let rect = snapped(&mark.rect, frame)?;
+                let area = Area::around(&rect, reach, frame)?;
+                room -= area.overlap(area);
+                (room >= 0).then_some(rect)
+            })
+            .collect();
         let mut overlays = Vec::with_capacity(2 * marks.len());
         for (mark, rect) in marks.iter().zip(&boxes) {
             if let Some(rect) = rect {
                 overlays.extend(outline(mark, rect, &metrics, frame)?);
             }
         }
-        let reach = metrics.reach();
         let faces: Vec<Option<Area>> = boxes
             .iter()
             .map(|b| Area::around(b.as_ref()?, reach, frame))
@@ -202,7 +221,10 @@ impl Painter {
                 surface,
             });
         }
-        let oldest = self.frame.saturating_sub(FORGET);
+        let oldest = match self.labels.len() > MOST_LABELS {
+            true => self.frame,
+            false => self.frame.saturating_sub(FORGET),
+        };
         self.labels.retain(|_, cached| cached.used >= oldest);
         Ok(overlays)
     }

@@ -383,6 +383,8 @@ mod tests {
             );
         }
         assert!(refusal("").contains("no [[camera]]"));
+        let long = format!("[defaults]\ngallery = \"{}\"\n", "x".repeat(17_000));
+        assert!(refusal(&(long + &camera(""))).contains("more than 16384"));
         assert!(refusal("[[camera]]\nname = \"../x\"\nuri = \"rtsp://c/1\"").contains("no name"));
     }
 

@@ -1,10 +1,12 @@
 //! Passwords: where they come from, and that they go nowhere.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 /// All secrets read so far, for [`redact`].
@@ -51,6 +53,23 @@ pub fn redact(text: &str) -> String {
         .unwrap_or_else(|| text.to_owned())
 }
 
+/// A longer file holds no password, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// Reads a regular file: a pipe or a device might never end.
+fn read_short(path: &Path) -> Result<String> {
+    ensure!(
+        std::fs::metadata(path)?.is_file(),
+        "it is not a regular file"
+    );
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(LONGEST + 1)
+        .read_to_string(&mut text)?;
+    ensure!(read as u64 <= LONGEST, "it is longer than {LONGEST} bytes");
+    Ok(text)
+}
+
 /// Where a password stands: in an environment variable or in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -73,7 +92,7 @@ impl Place {
             }
             (None, Some(file)) => {
                 let path = folder.join(file);
-                let text = std::fs::read_to_string(&path)
+                let text = read_short(&path)
                     .with_context(|| format!("password-file {}", path.display()))?;
                 Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
             }
@@ -108,6 +127,15 @@ mod tests {
         let secret = read(&file).expect("readable").expect("a secret");
         assert_eq!(secret.reveal(), "from the file");
         assert!(read(&Place::default()).expect("nothing to read").is_none());
+        std::fs::write(folder.path().join("long"), "x".repeat(70_000)).expect("writable");
+        for (file, part) in [("long", "longer than 65536"), ("/dev/zero", "regular file")] {
+            let place = Place {
+                password_file: Some(file.into()),
+                ..Place::default()
+            };
+            let error = format!("{:#}", read(&place).expect_err(file));
+            assert!(error.contains(part), "{error}");
+        }
         let unset = Place {
             password_env: Some("NO_SUCH_VARIABLE_HERE".into()),
             ..Place::default()

@@ -219,3 +219,16 @@ fn a_label_is_drawn_once() {
     }
     assert_eq!(painter.labels.len(), 1, "penny is forgotten");
 }
+
+#[test]
+fn more_faces_than_can_be_told_apart_are_left_out() {
+    let marks = |count: usize, side: f64| {
+        let rect = |i: usize| Rect::new((i % 100) as f64, (i / 100) as f64, side, side);
+        (0..count).map(|i| mark(rect(i), "")).collect::<Vec<_>>()
+    };
+    // Each as large as the frame.
+    let found = draw((640, 480), &marks(200, 9000.0));
+    assert_eq!(found.len() as i64, MOST_FRAMES);
+    let found = draw((640, 480), &marks(MOST_MARKS + 5, 3.0));
+    assert_eq!(found.len(), MOST_MARKS);
+}

@@ -22,6 +22,9 @@ const CAMERA: &str = "{camera}";
 /// More cameras than this are a mistake in the file.
 const MOST_CAMERAS: usize = 1000;
 
+/// The most bytes of `[defaults]`, of which every camera keeps a copy.
+const MOST_DEFAULTS: usize = 16 << 10;
+
 /// As it stands in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -133,6 +136,11 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config> {
         file.camera.len() <= MOST_CAMERAS,
         "{} cameras, more than {MOST_CAMERAS}",
         file.camera.len()
+    );
+    let defaults = file.defaults.to_string().len();
+    ensure!(
+        defaults <= MOST_DEFAULTS,
+        "[defaults] has {defaults} bytes, more than {MOST_DEFAULTS}"
     );
     let restream = file.restream;
     let place = Place {

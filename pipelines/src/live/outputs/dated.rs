@@ -42,10 +42,6 @@ impl Dated {
         )
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// A path that nothing has yet, behind all others of its second, also where the first of those were
     /// removed.
     pub fn free(&self, time: Timestamp) -> PathBuf {

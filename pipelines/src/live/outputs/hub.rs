@@ -1,6 +1,5 @@
 //! The annotated and encoded video of a camera, from whatever pipeline it has, to whoever wants it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,19 +37,28 @@ pub trait Viewer: Send + Sync {
 /// Encodes only while there are viewers.
 #[derive(Default)]
 pub struct Hub {
-    wanted: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     viewers: Vec<Arc<dyn Viewer>>,
-    /// Of the pipeline at present.
+    /// Of the pipeline at present: a `valve` and the encoder behind it.
+    gate: Option<glib::WeakRef<gst::Element>>,
     encoder: Option<glib::WeakRef<gst::Element>>,
     /// When the last frame came, wanted or not.
     heard: Option<Instant>,
     /// When the last coded frame was taken.
     last: Option<Instant>,
+}
+
+impl State {
+    /// Lets frames through only when somebody wants them.
+    fn set_gate(&self) {
+        if let Some(gate) = self.gate.as_ref().and_then(|gate| gate.upgrade()) {
+            gate.set_property("drop", self.viewers.is_empty());
+        }
+    }
 }
 
 impl Hub {
@@ -63,7 +71,7 @@ impl Hub {
         {
             let mut state = self.lock();
             state.viewers.push(viewer);
-            self.wanted.store(true, Ordering::Relaxed);
+            state.set_gate();
         }
         self.request_keyframe();
     }
@@ -71,8 +79,7 @@ impl Hub {
     pub fn leave(&self, viewer: &Arc<dyn Viewer>) {
         let mut state = self.lock();
         state.viewers.retain(|other| !Arc::ptr_eq(other, viewer));
-        let wanted = !state.viewers.is_empty();
-        self.wanted.store(wanted, Ordering::Relaxed);
+        state.set_gate();
     }
 
     /// Whether there is a picture at present.
@@ -96,6 +103,9 @@ impl Hub {
 
     /// The branch of a pipeline.
     pub fn attach(self: &Arc<Self>, pipeline: &gst::Pipeline, tee: &gst::Element) -> Result<()> {
+        let gate = make("valve")?;
+        // The end of the stream passes a closed gate.
+        set(&gate, "drop-mode", "forward-sticky-events")?;
         let queue = make("queue")?;
         set(&queue, "max-size-buffers", QUEUE)?;
         set(&queue, "max-size-bytes", 0)?;
@@ -133,6 +143,7 @@ impl Hub {
                 .build(),
         );
         let elements = [
+            &gate,
             &queue,
             &overlay,
             &convert,
@@ -144,22 +155,19 @@ impl Hub {
             sink.upcast_ref(),
         ];
         chain(pipeline, &elements)?;
-        self.guard(&pad(&queue, "sink")?);
-        self.lock().encoder = Some(encoder.downgrade());
-        tee.link(&queue)?;
-        Ok(())
-    }
-
-    /// Lets frames through `pad` only when somebody wants them.
-    fn guard(self: &Arc<Self>, pad: &gst::Pad) {
         let hub = self.clone();
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        pad(&gate, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
             hub.lock().heard = Some(Instant::now());
-            match hub.wanted.load(Ordering::Relaxed) {
-                true => gst::PadProbeReturn::Ok,
-                false => gst::PadProbeReturn::Drop,
-            }
+            gst::PadProbeReturn::Ok
         });
+        {
+            let mut state = self.lock();
+            state.gate = Some(gate.downgrade());
+            state.encoder = Some(encoder.downgrade());
+            state.set_gate();
+        }
+        tee.link(&gate)?;
+        Ok(())
     }
 
     fn pass_on(&self, sample: &gst::Sample, mut taken: Moment) {

@@ -67,7 +67,6 @@ impl Restream {
                 client.close();
             }
         });
-        watch_plays(&server, &mounts);
         server
             .attach(Some(&context))
             .map_err(|_| anyhow!("[restream] listen = \"{}\": no port", settings.listen))?;
@@ -144,23 +143,6 @@ fn warn_of_strangers(settings: &RestreamServer) {
             settings.listen
         );
     }
-}
-
-/// Gives each new viewer a keyframe.
-fn watch_plays(server: &gst_rtsp_server::RTSPServer, mounts: &Arc<Mutex<Mounts>>) {
-    let mounts = Arc::downgrade(mounts);
-    server.connect_client_connected(move |_, client| {
-        let mounts = mounts.clone();
-        client.connect_play_request(move |_, _| {
-            let Some(mounts) = mounts.upgrade() else {
-                return;
-            };
-            let factories: Vec<_> = lock(&mounts).values().map(|s| s.factory.clone()).collect();
-            for factory in factories {
-                factory.refresh();
-            }
-        });
-    });
 }
 
 /// Runs the server on a thread of its own.

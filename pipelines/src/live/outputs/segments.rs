@@ -128,6 +128,8 @@ struct Work {
     origin: Instant,
     /// Whether a keyframe to end the file with was asked for.
     asked: bool,
+    /// Whether the next file does not go on where the last one ended.
+    begins_anew: bool,
 }
 
 struct Failure {
@@ -149,8 +151,10 @@ impl Work {
         let names = Dated::new(&config.folder, format!("{name}-"), extension.into());
         let playlist = (config.format == Format::Hls)
             .then(|| Playlist::read(config.folder.join(format!("{name}.m3u8")), config.keep));
+        let closed: VecDeque<_> = names.existing().into();
         Self {
-            closed: names.existing().into(),
+            begins_anew: !closed.is_empty(),
+            closed,
             config: config.clone(),
             hub: Arc::downgrade(hub),
             telemetry: telemetry.clone(),
@@ -163,7 +167,29 @@ impl Work {
         }
     }
 
+    /// Takes pieces into the playlist that an earlier run did not come to list: at most the one that a
+    /// crash cut off.
+    fn adopt(&mut self) {
+        let Some(playlist) = &self.playlist else {
+            return;
+        };
+        let newer = self
+            .closed
+            .iter()
+            .filter(|path| playlist.lacks(path))
+            .cloned()
+            .collect::<Vec<_>>();
+        for path in newer {
+            self.closed.retain(|other| *other != path);
+            match file::probe(&path) {
+                Ok(piece) => self.keep(Some(piece)),
+                Err(error) => tracing::warn!("{error:#}; it is left out of the playlist"),
+            }
+        }
+    }
+
     fn run(mut self, coded: &mpsc::Receiver<Coded>, ended: &mpsc::Receiver<()>) {
+        self.adopt();
         loop {
             match coded.recv_timeout(Duration::from_millis(50)) {
                 Ok(coded) => self.take(&coded),
@@ -172,6 +198,7 @@ impl Work {
             }
             let silent = |open: &SegmentFile| open.last().elapsed() > GAP;
             if self.open.as_ref().is_some_and(silent) {
+                self.begins_anew = true;
                 self.close();
             }
             if ended.try_recv() != Err(mpsc::TryRecvError::Empty) {
@@ -196,6 +223,7 @@ impl Work {
             let full = open.length(coded) >= self.config.length;
             let other = !open.takes(coded) || open.gap(coded) > GAP;
             if (full && coded.is_keyframe) || other {
+                self.begins_anew |= other;
                 self.close();
             } else if full
                 && !std::mem::replace(&mut self.asked, true)
@@ -234,7 +262,8 @@ impl Work {
             Format::Hls => self.origin,
         };
         self.asked = false;
-        let mut open = SegmentFile::create(path, self.config.format, origin, coded)?;
+        let anew = std::mem::take(&mut self.begins_anew);
+        let mut open = SegmentFile::create(path, self.config.format, origin, coded, anew)?;
         let written = open.write(coded);
         self.open = Some(open);
         written
@@ -242,6 +271,7 @@ impl Work {
 
     fn fail(&mut self, error: &anyhow::Error) {
         self.telemetry.output_errors.inc();
+        self.begins_anew = true;
         if let Some(open) = self.open.take() {
             self.keep(open.abandon());
         }

@@ -1,4 +1,5 @@
-//! Makes the pipeline that the viewers of one camera share.
+//! Makes a pipeline for each viewer of one camera. A shared one would be no less work than payloading, and
+//! cannot be had in the moment in which the last viewer leaves it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -17,7 +18,6 @@ glib::wrapper! {
 /// The factory for what `hub` has.
 pub fn new(hub: &Arc<Hub>) -> Factory {
     let factory: Factory = glib::Object::new();
-    factory.set_shared(true);
     factory.set_eos_shutdown(false);
     factory.set_protocols(gst_rtsp::RTSPLowerTrans::UDP | gst_rtsp::RTSPLowerTrans::TCP);
     factory.add_role_from_structure(
@@ -37,22 +37,15 @@ pub fn new(hub: &Arc<Hub>) -> Factory {
 }
 
 impl Factory {
-    /// Has the next frame be a keyframe, if there are viewers.
-    pub fn refresh(&self) {
-        let has_viewers = lock(&self.imp().stream).is_some();
-        if let Some(hub) = lock(&self.imp().hub).clone().filter(|_| has_viewers) {
-            hub.request_keyframe();
-        }
-    }
-
     /// The camera is gone for good.
     pub fn end(&self) {
-        let stream = lock(&self.imp().stream).take();
         let hub = lock(&self.imp().hub).take();
-        if let Some((stream, hub)) = stream.zip(hub) {
-            hub.leave(&stream.viewer());
+        for stream in std::mem::take(&mut *lock(&self.imp().streams)) {
+            if let Some(hub) = &hub {
+                hub.leave(&stream.viewer);
+            }
             // Fails if the stream is being shut down anyway.
-            let _ = stream.0.source.end_of_stream();
+            let _ = stream.source.end_of_stream();
         }
     }
 }
@@ -60,17 +53,13 @@ impl Factory {
 #[derive(Default)]
 pub struct Imp {
     hub: Mutex<Option<Arc<Hub>>>,
-    stream: Mutex<Option<Stream>>,
+    streams: Mutex<Vec<Stream>>,
 }
 
-/// What feeds the viewers.
-#[derive(Clone)]
-struct Stream(Arc<Feed>);
-
-impl Stream {
-    fn viewer(&self) -> Arc<dyn Viewer> {
-        self.0.clone()
-    }
+/// What feeds one viewer.
+struct Stream {
+    source: gst_app::AppSrc,
+    viewer: Arc<dyn Viewer>,
 }
 
 #[glib::object_subclass]
@@ -109,25 +98,24 @@ impl RTSPMediaFactoryImpl for Imp {
         let (Some(source), Some(hub)) = (source, lock(&self.hub).clone()) else {
             return;
         };
-        let stream = Stream(Arc::new(Feed {
-            source,
+        let viewer: Arc<dyn Viewer> = Arc::new(Feed {
+            source: source.clone(),
             hub: Arc::downgrade(&hub),
             state: Mutex::default(),
-        }));
+        });
         let factory = self.obj().downgrade();
-        let (viewer, feed) = (stream.viewer(), stream.clone());
-        let leave = hub.clone();
+        let (leaving, left) = (viewer.clone(), hub.clone());
         media.connect_unprepared(move |_| {
-            leave.leave(&viewer);
+            left.leave(&leaving);
             if let Some(factory) = factory.upgrade() {
-                let mut stream = lock(&factory.imp().stream);
-                if stream.as_ref().is_some_and(|s| Arc::ptr_eq(&s.0, &feed.0)) {
-                    *stream = None;
-                }
+                lock(&factory.imp().streams).retain(|s| !Arc::ptr_eq(&s.viewer, &leaving));
             }
         });
-        *lock(&self.stream) = Some(stream.clone());
-        hub.join(stream.viewer());
+        lock(&self.streams).push(Stream {
+            source,
+            viewer: viewer.clone(),
+        });
+        hub.join(viewer);
     }
 }
 

@@ -23,6 +23,9 @@ const MOST_WAITING: u64 = 64 << 20;
 /// How long a file may take to be finished.
 const FINISH: Duration = Duration::from_millis(700);
 
+/// How long a look at a file may take.
+const PROBE: gst::ClockTime = gst::ClockTime::from_seconds(2);
+
 /// The last frame of a file lasts as long as the one before it; the only one lasts so long.
 const FRAME: Duration = Duration::from_millis(40);
 
@@ -39,6 +42,7 @@ pub struct SegmentFile {
     time: Timestamp,
     last: Instant,
     frame: Duration,
+    begins_anew: bool,
 }
 
 /// A file that is finished.
@@ -51,8 +55,15 @@ pub struct Piece {
 }
 
 impl SegmentFile {
-    /// Creates the file, which is not there, for frames like `coded`.
-    pub fn create(path: PathBuf, format: Format, origin: Instant, coded: &Coded) -> Result<Self> {
+    /// Creates the file, which is not there, for frames like `coded`; it does not go on where another
+    /// ended if it `begins_anew`.
+    pub fn create(
+        path: PathBuf,
+        format: Format,
+        origin: Instant,
+        coded: &Coded,
+        begins_anew: bool,
+    ) -> Result<Self> {
         // GStreamer would create it for everybody to read.
         OpenOptions::new()
             .write(true)
@@ -60,14 +71,20 @@ impl SegmentFile {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        let built = Self::build(path.clone(), format, origin, coded);
+        let built = Self::build(path.clone(), format, origin, coded, begins_anew);
         if built.is_err() {
             remove(&path);
         }
         built
     }
 
-    fn build(path: PathBuf, format: Format, origin: Instant, coded: &Coded) -> Result<Self> {
+    fn build(
+        path: PathBuf,
+        format: Format,
+        origin: Instant,
+        coded: &Coded,
+        begins_anew: bool,
+    ) -> Result<Self> {
         let pipeline = graph::Running::new();
         let source = gst_app::AppSrc::builder()
             .caps(&coded.caps)
@@ -99,6 +116,7 @@ impl SegmentFile {
             time: coded.taken.time,
             last: coded.taken.instant,
             frame: FRAME,
+            begins_anew,
         })
     }
 
@@ -184,7 +202,7 @@ impl SegmentFile {
             path: self.path,
             time: self.time,
             duration: self.last.saturating_duration_since(self.begun) + self.frame,
-            begins_anew: false,
+            begins_anew: self.begins_anew,
         };
         shut_down(self.pipeline);
         if is_playable(&piece.path) {
@@ -193,6 +211,25 @@ impl SegmentFile {
         remove(&piece.path);
         None
     }
+}
+
+/// A file that an earlier run left.
+pub fn probe(path: &Path) -> Result<Piece> {
+    let look = || {
+        let discoverer = gst_pbutils::Discoverer::new(PROBE)?;
+        let uri = glib::filename_to_uri(path, None)?;
+        let info = discoverer.discover_uri(&uri)?;
+        let duration = info.duration().context("it has no end")?;
+        let begun = fs::metadata(path)?.created()?;
+        Ok::<_, anyhow::Error>((duration, Timestamp::try_from(begun)?))
+    };
+    let (duration, time) = look().with_context(|| path.display().to_string())?;
+    Ok(Piece {
+        path: path.to_owned(),
+        time,
+        duration: duration.into(),
+        begins_anew: false,
+    })
 }
 
 /// Stops the pipeline; where the disk hangs, on a thread of its own.

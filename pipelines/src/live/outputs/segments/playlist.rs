@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,8 +33,6 @@ pub struct Playlist {
     /// Marks of pieces that begin anew, before the first entry.
     discontinuities: u64,
     entries: VecDeque<Entry>,
-    /// The next piece is the first of this run.
-    begins_anew: bool,
 }
 
 impl Playlist {
@@ -47,7 +45,6 @@ impl Playlist {
             sequence: 0,
             discontinuities: 0,
             entries: VecDeque::new(),
-            begins_anew: false,
         };
         match fs::read_to_string(&playlist.path) {
             Ok(text) => playlist.parse(&text),
@@ -84,12 +81,16 @@ impl Playlist {
                 });
             }
         }
-        self.begins_anew = !self.entries.is_empty();
+    }
+
+    /// Whether a piece is newer than all that are listed: names carry the time.
+    pub fn lacks(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| self.entries.iter().all(|entry| entry.name.as_str() < name))
     }
 
     /// Adds a piece and writes the playlist.
-    pub fn add(&mut self, mut entry: Entry) -> io::Result<()> {
-        entry.begins_anew |= std::mem::take(&mut self.begins_anew);
+    pub fn add(&mut self, entry: Entry) -> io::Result<()> {
         self.entries.push_back(entry);
         while self.entries.len() > self.keep
             && let Some(oldest) = self.entries.pop_front()
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(again.entries, playlist.entries);
         again.add(entry(5)).expect("written");
         assert_eq!((again.sequence, again.discontinuities), (3, 1));
-        assert!(again.entries[2].begins_anew, "another run, other times");
+        assert!(again.lacks(Path::new("x/door-6.ts")) && !again.lacks(Path::new("x/door-4.ts")));
         assert!(!again.render(false).contains("ENDLIST"));
     }
 }

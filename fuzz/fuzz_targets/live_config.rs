@@ -1,0 +1,35 @@
+//! The configuration of `facepipe live`.
+#![no_main]
+
+use std::path::Path;
+
+use gst_face_fuzz::live::config::Config;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    // Secrets are read from the environment and from files, which is another matter.
+    if text.contains("-env") || text.contains("-file") {
+        return;
+    }
+    let Ok(config) = Config::parse(text, Path::new("/etc/facepipe")) else {
+        return;
+    };
+    assert!(!config.cameras.is_empty());
+    for camera in &config.cameras {
+        assert!(!camera.name.is_empty() && !camera.name.contains(['/', '\0']));
+        assert!(camera.stages.interval > 0 && camera.stages.threads > 0);
+        if let Some(events) = &camera.events {
+            assert!(
+                events
+                    .webhooks
+                    .iter()
+                    .all(|hook| hook.url.starts_with("http"))
+            );
+        }
+    }
+    // What it prints holds no secret, and prints.
+    assert!(!format!("{config:?}").is_empty());
+});
