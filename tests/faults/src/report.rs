@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A line of the table.
 #[derive(Debug, Clone)]
 pub struct Row {
-    pub fault: &'static str,
+    pub fault: String,
     pub happened: String,
     /// From the end of the fault until faces were found again.
     pub good_again: Option<Duration>,

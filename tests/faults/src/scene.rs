@@ -143,7 +143,7 @@ impl Scene {
     /// Checks what holds for every fault, and ends.
     pub fn finish(
         mut self,
-        fault: &'static str,
+        fault: impl Into<String>,
         happened: String,
         good_again: Duration,
         lost: String,
@@ -158,7 +158,7 @@ impl Scene {
         let end = self.live.terminate()?;
         ensure!(end < END, "SIGTERM took {} s", end.as_secs_f64());
         Ok(Row {
-            fault,
+            fault: fault.into(),
             happened,
             good_again: Some(good_again),
             lost,

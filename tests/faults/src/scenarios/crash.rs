@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use crate::hook::Hook;
-use crate::lines::{Lines, check};
+use crate::lines::check;
 use crate::live::{START, facepipe};
 use crate::report::Row;
 use crate::scene::{Scene, Trial, VICTIM};
@@ -45,10 +45,13 @@ pub fn outputs(trial: &Trial) -> Result<Row> {
         for file in jsonl(&out)? {
             torn += usize::from(check(&file)?.1 > 0);
         }
+        let (since, before) = (Instant::now(), stamp(&scene.site.lines(VICTIM)));
         scene.live = scene.site.start()?;
-        let since = Instant::now();
-        scene.lines = Lines::follow(&scene.site.lines(VICTIM));
-        longest = longest.max(first_line(&mut scene, since)?);
+        while stamp(&scene.site.lines(VICTIM)) == before {
+            ensure!(since.elapsed() < START, "no line:\n{}", scene.site.log());
+            sleep(Duration::from_millis(20));
+        }
+        longest = longest.max(since.elapsed());
     }
     hook.refuse(false);
     let events = scene.site.path("out/victim-events.jsonl");
@@ -106,21 +109,10 @@ pub fn outputs(trial: &Trial) -> Result<Row> {
     )
 }
 
-/// When the first line came.
-fn first_line(scene: &mut Scene, since: Instant) -> Result<Duration> {
-    while scene.lines.poll()?.is_empty() {
-        // The file is closed by size, and then another one.
-        let length = fs::metadata(scene.site.lines(VICTIM)).map_or(0, |file| file.len());
-        if length < 1000 {
-            scene.lines = Lines::follow(Path::new("/nowhere"));
-        }
-        ensure!(since.elapsed() < START, "no line:\n{}", scene.site.log());
-        sleep(Duration::from_millis(20));
-        if length > 0 && length < 1000 {
-            break;
-        }
-    }
-    Ok(since.elapsed())
+/// Changes with every line that is written, also where the file is begun anew.
+fn stamp(path: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map_or((0, 0), |file| (file.ino(), file.len()))
 }
 
 /// An event by its own id, or by all of it.
@@ -224,7 +216,7 @@ pub fn gallery(trial: &Trial) -> Result<Row> {
     }
     let left = fs::read_dir(folder.path())?.count();
     Ok(Row {
-        fault: "kill -9 while a gallery is written",
+        fault: "kill -9 while a gallery is written".into(),
         happened: format!(
             "{killed} kills, {done} came too late: readable each time, {} temporary files left",
             left - 2

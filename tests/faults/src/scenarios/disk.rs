@@ -42,7 +42,8 @@ pub fn full(trial: &Trial) -> Result<Row> {
     let ballast = disk.join("ballast");
     fill(&ballast)?;
     let frames = scene.live.frames(VICTIM)?;
-    sleep(trial.seconds(15, 3));
+    let time = trial.seconds(15, 3);
+    sleep(time);
     let more = scene.live.frames(VICTIM)? - frames;
     ensure!(more > 0, "the camera stands still while its disk is full");
     let metrics = scene.live.metrics()?;
@@ -61,7 +62,7 @@ pub fn full(trial: &Trial) -> Result<Row> {
     let happened = format!(
         "{more} frames were analysed meanwhile, {errors} losses counted; all {lines} lines are whole"
     );
-    let fault = "disk full for 15 s";
+    let fault = format!("disk full for {} s", time.as_secs());
     let row = scene.finish(fault, happened, good, "what was written meanwhile".into());
     let _ = Command::new("umount").arg("--lazy").arg(&disk).status();
     row

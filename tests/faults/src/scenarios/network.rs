@@ -84,12 +84,13 @@ fn url_port(url: &str) -> &str {
 pub fn cut(trial: &Trial) -> Result<Row> {
     let mut scene = scene(trial, "tcp")?;
     run("ip link set near down")?;
-    sleep(Duration::from_secs(trial.stall) + trial.seconds(10, 2));
+    let away = Duration::from_secs(trial.stall) + trial.seconds(10, 2);
+    sleep(away);
     let tries = scene.reconnects()?;
     run("ip link set near up")?;
     let good = scene.good_again(Instant::now(), |_| true)?;
     let happened = format!("noticed after {} s, {tries} tries meanwhile", trial.stall);
-    let fault = "network cut for 20 s";
+    let fault = format!("network cut for {} s", away.as_secs());
     scene.finish(fault, happened, good, "frames of the outage".into())
 }
 

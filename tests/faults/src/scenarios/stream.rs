@@ -13,14 +13,15 @@ const NOTHING: &str = "frames of the outage";
 pub fn server_killed(trial: &Trial) -> Result<Row> {
     let mut scene = Scene::start(trial, Scene::options(), "tcp")?;
     scene.victim.kill();
-    sleep(trial.seconds(5, 2));
+    let away = trial.seconds(5, 2);
+    sleep(away);
     scene.victim.restart()?;
     let good = scene.good_again(Instant::now(), |_| true)?;
     let tries = scene.reconnects()?;
     ensure!(tries > 0, "no reconnect was counted");
     let happened = format!("refused, tried again {tries} times, connected");
     scene.finish(
-        "server killed, back after 5 s",
+        format!("server killed, back after {} s", away.as_secs()),
         happened,
         good,
         NOTHING.into(),
@@ -147,20 +148,19 @@ fn jump(trial: &Trial, fault: &'static str, seconds: f64) -> Result<Row> {
     let (pause, _) = scene
         .lines
         .longest_pause(Duration::from_secs(trial.stall + 5))?;
-    let good = scene.good_again(since, |_| true)?;
-    // If it was good all the time, the longest pause says how bad it was.
-    let recovered = (pause > Duration::from_secs(1)).then_some(pause);
+    scene.good_again(since, |_| true)?;
+    // From frame to frame, as there is no end of the fault.
+    let interrupted = pause > Duration::from_secs(1);
     let happened = format!(
         "{} reconnects, longest pause {:.1} s",
         scene.reconnects()?,
         pause.as_secs_f64()
     );
-    let _ = good;
     scene.finish(
         fault,
         happened,
-        recovered.unwrap_or(Duration::ZERO),
-        if recovered.is_some() {
+        if interrupted { pause } else { Duration::ZERO },
+        if interrupted {
             "frames of the pause"
         } else {
             "nothing"
