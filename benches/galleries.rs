@@ -75,11 +75,11 @@ fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) 
     (gallery, queries)
 }
 
-fn write_raw<'a>(path: &Path, rows: impl Iterator<Item = &'a [f32]>) {
+fn write_raw<R: AsRef<[f32]>>(path: &Path, rows: impl Iterator<Item = R>) {
     let file = std::fs::File::create(path).expect("a temporary file");
     let mut writer = std::io::BufWriter::new(file);
     for row in rows {
-        let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = row.as_ref().iter().flat_map(|v| v.to_le_bytes()).collect();
         writer.write_all(&bytes).expect("writable");
     }
     writer.flush().expect("writable");

@@ -11,6 +11,7 @@ use gst::prelude::*;
 use gstfacerecog::gallery::{Gallery, ModelId, Row};
 
 pub mod feed;
+pub mod overload;
 pub mod process;
 pub mod refusal;
 

@@ -43,8 +43,8 @@ const MILLISECOND: u64 = 1_000_000;
 /// How long a frame's lag counts.
 pub const WINDOW: u64 = 4000 * MILLISECOND;
 
-/// A stage that is always late works all the same after this long a pause, and after [`RESTS`] times
-/// what its last work took, so that tracks, which live for a second, go on.
+/// A late stage works all the same after a pause as long as this and as [`RESTS`] times what its last
+/// work took, so that tracks, which live for a second, go on.
 pub const LONGEST_PAUSE: u64 = 500 * MILLISECOND;
 const RESTS: u64 = 4;
 
@@ -144,8 +144,8 @@ impl Spacing {
 struct Smallest(VecDeque<(u64, i64)>);
 
 impl Smallest {
-    /// Takes a value of the time `now`; the smallest, and its age.
-    fn add(&mut self, now: u64, value: i64) -> (i64, u64) {
+    /// Takes a value of the time `now`; the smallest.
+    fn add(&mut self, now: u64, value: i64) -> i64 {
         // A value is of no further use once a later one is as small: ascending from front to back.
         while self.0.back().is_some_and(|(_, last)| *last >= value) {
             self.0.pop_back();
@@ -155,9 +155,7 @@ impl Smallest {
         while self.0.len() > 1 && self.0.front().is_some_and(|(then, _)| old(*then)) {
             self.0.pop_front();
         }
-        self.0.front().map_or((value, 0), |(then, least)| {
-            (*least, now.saturating_sub(*then))
-        })
+        self.0.front().map_or(value, |(_, least)| *least)
     }
 }
 
@@ -170,14 +168,16 @@ pub struct Lateness {
     late: bool,
     /// When a frame was last late.
     late_at: Option<u64>,
-    /// Passing frames on, by `now`, until the lag falls no further.
+    /// The lag of the frame before, and whether that one was passed on without work.
+    before: Option<(i64, bool)>,
+    /// When a frame last came in that had surely not waited.
+    fresh_at: u64,
+    /// Passing frames on until that is so again.
     probing: bool,
-    /// When that was done last.
-    probed: u64,
-    /// The lag of the frame before.
-    lag: Option<i64>,
     /// When the last work ended, or began if it did not end yet.
     worked: Option<u64>,
+    /// The frame that it was on.
+    worked_on: u64,
     took: u64,
     /// When a frame was last on time.
     on_time: Option<u64>,
@@ -236,40 +236,47 @@ impl Lateness {
         // Of running times, which are less than centuries.
         let lag = now.wrapping_sub(time) as i64;
         let duration = self.spacing.duration().unwrap_or(LONGEST_PAUSE);
-        if busy || self.is_late(now, time, lag, duration as i64) {
-            let rested = |then: u64| {
-                let pause = LONGEST_PAUSE.max(self.took.saturating_mul(RESTS));
-                now.saturating_sub(then) >= pause
-            };
-            if !self.worked.is_none_or(rested) {
-                return Share::Nothing;
-            }
-            self.worked = Some(now);
-            return Share::UpTo(Duration::ZERO);
+        let late = self.is_late(now, time, lag, duration as i64) || busy;
+        if !late {
+            self.on_time = Some(now);
+        } else if self
+            .worked
+            .is_some_and(|then| !self.is_long(then, now, time))
+        {
+            self.before = Some((lag, true));
+            return Share::Nothing;
         }
-        self.on_time = Some(now);
+        self.before = Some((lag, false));
         self.worked = Some(now);
-        Share::UpTo(Duration::from_nanos(duration))
+        self.worked_on = time;
+        Share::UpTo(Duration::from_nanos(if late { 0 } else { duration }))
+    }
+
+    /// Whether a stage that is late must do something again: by the clock where it is always late, by
+    /// the frames' times where very many wait and pass fast.
+    fn is_long(&self, worked: u64, now: u64, time: u64) -> bool {
+        let pause = now
+            .saturating_sub(worked)
+            .max(time.saturating_sub(self.worked_on));
+        pause >= LONGEST_PAUSE.max(self.took.saturating_mul(RESTS))
     }
 
     fn is_late(&mut self, now: u64, time: u64, lag: i64, duration: i64) -> bool {
-        let (least, age) = self.smallest.add(now, lag);
-        let waited = lag.saturating_sub(least);
-        let falls = self
-            .lag
-            .is_some_and(|last| last.saturating_sub(lag) > duration / 2);
-        self.lag = Some(lag);
+        let waited = lag.saturating_sub(self.smallest.add(now, lag));
         self.late = waited > if self.late { duration / 2 } else { duration };
         if self.late {
             self.late_at = Some(now);
         }
-        // Only an overloaded stage needs it: elsewhere frames come in all the time without waiting.
-        let recent = |then: u64| now.saturating_sub(then) <= WINDOW / 2;
-        if age > WINDOW / 2 && self.late_at.is_some_and(recent) && !recent(self.probed) {
-            self.probing = true;
-            self.probed = now;
-        } else if self.probing {
-            self.probing = falls;
+        // Behind one that was passed on, those that wait come in at once, so that their lags fall.
+        let is_fresh =
+            |(before, passed): (i64, bool)| passed && before.saturating_sub(lag) < duration / 2;
+        if self.before.is_some_and(is_fresh) {
+            self.fresh_at = now;
+            self.probing = false;
+        } else {
+            // Only an overloaded stage needs it: elsewhere frames come in all the time without waiting.
+            let recent = |then: u64| now.saturating_sub(then) <= WINDOW / 2;
+            self.probing |= self.late_at.is_some_and(recent) && !recent(self.fresh_at);
         }
         let too_late = self.wanted.is_some_and(|wanted| time < wanted);
         self.late || self.probing || too_late
@@ -426,6 +433,20 @@ mod tests {
         }
         assert!(longest <= LONGEST_PAUSE + 30 * MS + 45 * MS, "{longest}");
         assert!(lateness.is_exhausted(1000 * (FRAME + 5 * MS)));
+    }
+
+    #[test]
+    fn a_long_queue_is_worked_off_with_few_pauses() {
+        let mut line = Line::new();
+        line.run(50, |_| 0, |_| 120 * MS);
+        // Three seconds of frames wait.
+        line.free += 3000 * MS;
+        line.worked.clear();
+        line.run(250, |_| 0, |_| 120 * MS);
+        let gaps = line.worked.windows(2).map(|w| w[1] - w[0]);
+        assert!(gaps.max().is_some_and(|most| most * FRAME < 600 * MS));
+        let late: Vec<u64> = line.left[140..].iter().map(|l| l / MS).collect();
+        assert!(line.worst(180..300) <= 120 + 41, "{late:?}");
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl<T: Default> Tracks<T> {
         state
     }
 
+    /// The states of all tracks.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.by_id.values_mut().map(|(state, _)| state)
+    }
+
     /// Ends one track.
     pub fn remove(&mut self, id: u64) -> Option<T> {
         self.by_id.remove(&id).map(|(state, _)| state)

@@ -1,19 +1,23 @@
 //! The gallery: embeddings of known people. `file.rs` knows its file, `scan.rs` searches it,
-//! `images.rs` tells which rows come of one image.
+//! `images.rs` tells which rows come of one image, `watch.rs` shares it and sees its file change.
 
 mod file;
 mod images;
 mod scan;
+pub mod watch;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use face_core::Error;
 use serde::{Deserialize, Serialize};
 
-use file::MappedNumbers;
+use file::FiledNumbers;
+pub use file::Stamp;
 use images::Images;
 pub use images::{variation_of, variation_source};
 
@@ -117,35 +121,28 @@ impl Roll {
 #[derive(Debug, Clone)]
 enum Numbers {
     Owned { exact: Vec<f32>, fixed: Vec<i16> },
-    Mapped(MappedNumbers),
+    Filed(FiledNumbers),
 }
 
 impl Numbers {
-    fn exact(&self) -> &[f32] {
-        match self {
-            Self::Owned { exact, .. } => exact,
-            Self::Mapped(mapped) => mapped.exact(),
-        }
-    }
-
     fn fixed(&self) -> &[i16] {
         match self {
             Self::Owned { fixed, .. } => fixed,
-            Self::Mapped(mapped) => mapped.fixed(),
+            Self::Filed(filed) => filed.fixed(),
         }
     }
 
-    fn push(&mut self, unit: &[f32]) {
-        if let Self::Mapped(mapped) = self {
-            *self = Self::Owned {
-                exact: mapped.exact().to_vec(),
-                fixed: mapped.fixed().to_vec(),
-            };
-        }
-        if let Self::Owned { exact, fixed } = self {
-            exact.extend_from_slice(unit);
-            fixed.extend(unit.iter().map(|v| scan::fixed(*v)));
-        }
+    /// Copies all numbers to memory; `false` if they were in a file that was changed.
+    fn own(&mut self) -> bool {
+        let Self::Filed(filed) = self else {
+            return true;
+        };
+        let Some(exact) = filed.all_exact() else {
+            return false;
+        };
+        let fixed = filed.fixed().to_vec();
+        *self = Self::Owned { exact, fixed };
+        true
     }
 }
 
@@ -200,7 +197,7 @@ impl Gallery {
     }
 
     /// Adds an embedding, which is normalised. `false` if it has another length or no direction (or
-    /// if the sources of all rows exceed 4 GB).
+    /// if the sources of all rows exceed 4 GB, or the gallery's file was changed in place).
     pub fn push(&mut self, row: Row, embedding: &[f32]) -> bool {
         if embedding.len() != self.dimensions {
             return false;
@@ -212,20 +209,27 @@ impl Gallery {
     }
 
     /// Adds a row of `other`, its numbers as they are, under the name `person`. `false` if it has
-    /// another length (or if the sources of all rows exceed 4 GB).
+    /// another length (or if the sources of all rows exceed 4 GB, or a gallery's file was changed in
+    /// place).
     pub fn push_row(&mut self, other: &Gallery, row: usize, person: &str) -> bool {
         let source = other.row(row).source;
         let person = person.to_owned();
-        other.dimensions == self.dimensions
-            && self.push_unit(&Row { person, source }, other.embedding(row))
+        let exact = match other.dimensions == self.dimensions {
+            true => other.exact(row),
+            false => None,
+        };
+        exact.is_some_and(|unit| self.push_unit(&Row { person, source }, &unit))
     }
 
     fn push_unit(&mut self, row: &Row, unit: &[f32]) -> bool {
-        if !self.roll.push(&row.person, &row.source) {
+        if !self.numbers.own() || !self.roll.push(&row.person, &row.source) {
             return false;
         }
         self.images = OnceLock::new();
-        self.numbers.push(unit);
+        if let Numbers::Owned { exact, fixed } = &mut self.numbers {
+            exact.extend_from_slice(unit);
+            fixed.extend(unit.iter().map(|v| scan::fixed(*v)));
+        }
         true
     }
 
@@ -264,8 +268,25 @@ impl Gallery {
         self.roll.source(row)
     }
 
-    pub fn embedding(&self, row: usize) -> &[f32] {
-        &self.numbers.exact()[row * self.dimensions..(row + 1) * self.dimensions]
+    /// A row. Of a large gallery it is read from the file; should that have been changed in place, it is
+    /// the row rounded to 16 bits.
+    pub fn embedding(&self, row: usize) -> Cow<'_, [f32]> {
+        match &self.numbers {
+            Numbers::Owned { exact, .. } => exact[self.range(row)].into(),
+            Numbers::Filed(filed) => filed.row(row),
+        }
+    }
+
+    /// The exact row; `None` if it was in a file that was changed in place.
+    fn exact(&self, row: usize) -> Option<Cow<'_, [f32]>> {
+        match &self.numbers {
+            Numbers::Owned { exact, .. } => Some(exact[self.range(row)].into()),
+            Numbers::Filed(filed) => Some(filed.exact(row)?.into()),
+        }
+    }
+
+    fn range(&self, row: usize) -> Range<usize> {
+        row * self.dimensions..(row + 1) * self.dimensions
     }
 
     /// The people, in the order of their first rows.
@@ -302,7 +323,7 @@ impl Gallery {
         let mut best: Vec<(f64, usize)> = rounded
             .candidates(self.numbers.fixed(), k)
             .into_iter()
-            .map(|row| (scan::similarity(query, self.embedding(row)), row))
+            .map(|row| (scan::similarity(query, &self.embedding(row)), row))
             // Only a damaged row has none; see `file.rs` on what is checked.
             .filter(|(similarity, _)| similarity.is_finite())
             .collect();
@@ -320,6 +341,11 @@ impl Gallery {
 
     /// Reads a gallery file.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Ok(Self::read_stamped(path)?.0)
+    }
+
+    /// Reads a gallery file, and says which content of it that was.
+    pub fn read_stamped(path: &Path) -> Result<(Self, Stamp), Error> {
         file::read(path, file::LARGE)
     }
 
@@ -327,6 +353,17 @@ impl Gallery {
     #[cfg(fuzzing)]
     pub fn read_mapped_from(path: &Path, large: u64) -> Result<Self, Error> {
         file::read(path, large)
+    }
+
+    /// Whether both have the same model, rows and embeddings, these in 16 bits: nothing is read from files.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.model == other.model
+            && self.dimensions == other.dimensions
+            && self.roll.person == other.roll.person
+            && self.roll.people == other.roll.people
+            && self.roll.sources == other.roll.sources
+            && self.roll.ends == other.roll.ends
+            && self.numbers.fixed() == other.numbers.fixed()
     }
 
     /// Writes the gallery, whole or not at all: to a temporary file in the same folder, which then
@@ -356,13 +393,8 @@ impl Gallery {
 /// The same model, rows and embeddings, wherever they lie.
 impl PartialEq for Gallery {
     fn eq(&self, other: &Self) -> bool {
-        self.model == other.model
-            && self.dimensions == other.dimensions
-            && self.roll.person == other.roll.person
-            && self.roll.people == other.roll.people
-            && self.roll.sources == other.roll.sources
-            && self.roll.ends == other.roll.ends
-            && self.numbers.exact() == other.numbers.exact()
+        let same = |row| self.embedding(row) == other.embedding(row);
+        self.is_like(other) && (0..self.len()).all(same)
     }
 }
 
@@ -435,7 +467,8 @@ mod tests {
 
     fn brute_force(gallery: &Gallery, query: &[f32], k: usize) -> Vec<Neighbor> {
         let similarity = |row: usize| -> f64 {
-            let products = gallery.embedding(row).iter().zip(query);
+            let row = gallery.embedding(row);
+            let products = row.iter().zip(query);
             products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
         let mut all: Vec<(usize, f64)> = (0..gallery.len())
@@ -511,8 +544,11 @@ mod tests {
             for k in [1, 6, 50, count + 1] {
                 for _ in 0..4 {
                     let row = random.below(count);
-                    let near = gallery.embedding(row).iter();
-                    let query: Vec<f32> = near.map(|v| v + noise * random.number() / 8.0).collect();
+                    let near = gallery.embedding(row);
+                    let query: Vec<f32> = near
+                        .iter()
+                        .map(|v| v + noise * random.number() / 8.0)
+                        .collect();
                     let query = normalised(&query).expect("a direction");
                     assert_eq!(
                         gallery.nearest(&query, k),

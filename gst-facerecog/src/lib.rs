@@ -1,5 +1,6 @@
 //! The element `facerecognizer`, its gallery, and its votes.
 
+mod evidence;
 mod facerecognizer;
 pub mod gallery;
 pub mod quality;

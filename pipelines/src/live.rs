@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         );
         return Ok(Outcome::Done);
     }
-    telemetry::log::install(&args.log)?;
+    let _log = telemetry::log::install(&args.log)?;
     interrupt::reload_on_hangup();
     interrupt::quit_after(SHUTDOWN);
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -36,6 +36,28 @@ pub struct Output {
 
 impl Output {
     pub fn create(path: &Path) -> Result<Self> {
+        // What the user's umask leaves of it, as for any new file.
+        Self::with_mode(path, 0o666)
+    }
+
+    /// A file that only its owner may read and write, whoever could before: for what tells of people.
+    pub fn create_private(path: &Path) -> Result<Self> {
+        Self::with_mode(path, 0o600)
+    }
+
+    /// A file that takes the place of another one, and its mode.
+    pub fn replace(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path);
+        let metadata = metadata.with_context(|| format!("{} cannot be read", path.display()))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        let output = Self::with_mode(path, mode)?;
+        // The umask must not take from it either.
+        fs::set_permissions(output.writable(), fs::Permissions::from_mode(mode))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(output)
+    }
+
+    fn with_mode(path: &Path, mode: u32) -> Result<Self> {
         check_folder(path)?;
         if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
             return Ok(Self {
@@ -49,8 +71,7 @@ impl Output {
         let file = tempfile::Builder::new()
             .prefix(&prefix)
             .suffix(".part")
-            // What the user's umask leaves of it, as for any new file.
-            .permissions(fs::Permissions::from_mode(0o666))
+            .permissions(fs::Permissions::from_mode(mode))
             .tempfile_in(folder(path))
             .with_context(|| format!("{} cannot be written", path.display()))?;
         let temporary = file.into_temp_path();
@@ -80,7 +101,8 @@ impl Output {
     }
 }
 
-/// A folder to be filled: like [`Output`] under a temporary name until it is kept.
+/// A folder to be filled: like [`Output`] under a temporary name until it is kept. Only its owner may look
+/// into it.
 pub struct OutputFolder {
     path: PathBuf,
     temporary: PathBuf,
@@ -92,7 +114,9 @@ impl OutputFolder {
     pub fn create(path: &Path) -> Result<Self> {
         let temporary = beside(path, ".part");
         remove_folder(&temporary)?;
-        fs::create_dir(&temporary)
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&temporary)
             .with_context(|| format!("{} cannot be made", temporary.display()))?;
         temporaries().push(temporary.clone());
         Ok(Self {
@@ -237,6 +261,33 @@ mod tests {
         assert!(error(folder.path()).contains("is a folder"));
         assert!(error(&folder.path().join("none/out.mp4")).contains("no folder"));
         assert!(check_folder(Path::new("out.mp4")).is_ok());
+    }
+
+    #[test]
+    fn what_tells_of_people_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("people");
+        let mode = |path: &Path| {
+            let metadata = fs::metadata(path).expect("there");
+            metadata.permissions().mode() & 0o777
+        };
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        fs::write(&path, "open").expect("writable");
+        set(0o644).expect("its owner may");
+        let output = Output::create_private(&path).expect("writable");
+        assert_eq!(mode(output.writable()), 0o600, "before anything is in it");
+        output.keep().expect("renamed");
+        assert_eq!(mode(&path), 0o600);
+        for kept in [0o640, 0o666] {
+            set(kept).expect("its owner may");
+            Output::replace(&path)
+                .expect("writable")
+                .keep()
+                .expect("renamed");
+            assert_eq!(mode(&path), kept);
+        }
+        let results = OutputFolder::create(&folder.path().join("film")).expect("writable");
+        assert_eq!(mode(&results.keep().expect("renamed")), 0o700);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
 use face_core::element::{self, Inference, Preload, Timing};
@@ -13,9 +13,12 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
 use super::Late;
+use super::galleries::{Counters, Fit};
+use crate::evidence::Evidence;
 use crate::gallery::Gallery;
+use crate::gallery::watch::{Seen, Watch};
 use crate::recognizer::Recognizer;
-use crate::vote::{TrackVote, Verdict, decide};
+use crate::vote::{Verdict, decide};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -34,11 +37,12 @@ const SETTLED_INTERVAL: u32 = 8000;
 const DISTANCE_THRESHOLD: f64 = 0.637;
 
 #[derive(Clone)]
-struct Settings {
+pub(super) struct Settings {
     inference: Inference,
-    gallery: Option<PathBuf>,
+    pub(super) gallery: Option<PathBuf>,
     /// Counts changes of `gallery`, so that the same path set again is read again.
-    gallery_serial: u64,
+    pub(super) gallery_serial: u64,
+    pub(super) watch: bool,
     neighbors: u32,
     /// The model's own where `None`.
     distance_threshold: Option<f64>,
@@ -51,18 +55,20 @@ struct Settings {
 
 /// What is known of one track.
 #[derive(Default)]
-struct TrackState {
-    vote: TrackVote,
+pub(super) struct TrackState {
+    pub(super) evidence: Evidence,
     schedule: Schedule,
 }
 
-struct State {
-    recognizer: Recognizer,
-    gallery: Option<Gallery>,
-    gallery_serial: u64,
-    tracks: Tracks<TrackState>,
+pub(super) struct State {
+    pub(super) recognizer: Recognizer,
+    pub(super) gallery: Option<Arc<Gallery>>,
+    /// Of the setting that is in use or was refused.
+    pub(super) gallery_serial: u64,
+    pub(super) watch: Option<Watch>,
+    pub(super) tracks: Tracks<TrackState>,
     /// Frames since the start.
-    frames: u64,
+    pub(super) frames: u64,
     info: Option<gst_video::VideoInfo>,
 }
 
@@ -71,6 +77,7 @@ pub struct FaceRecognizer {
     state: Mutex<Option<State>>,
     timing: Timing,
     stats: Stats,
+    pub(super) counters: Counters,
     preload: Preload,
 }
 
@@ -81,6 +88,7 @@ impl Default for FaceRecognizer {
                 inference: Inference::new(MODEL),
                 gallery: None,
                 gallery_serial: 0,
+                watch: true,
                 neighbors: NEIGHBORS,
                 distance_threshold: None,
                 unknown_label: UNKNOWN.into(),
@@ -95,35 +103,38 @@ impl Default for FaceRecognizer {
             state: Mutex::new(None),
             timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
+            counters: Counters::default(),
             preload: Preload::default(),
         }
     }
 }
 
-/// Reads the gallery that the settings name, which must fit the recogniser.
-fn open_gallery(settings: &Settings, recognizer: &Recognizer) -> Result<Option<Gallery>, Error> {
-    let Some(path) = &settings.gallery else {
-        return Ok(None);
-    };
-    let gallery = Gallery::read(path)?;
-    gallery.expect_model(path, &recognizer.model_id())?;
-    if gallery.dimensions() != recognizer.dimensions() {
-        return Err(Error::invalid(
-            path,
-            format!(
-                "embeddings of {} dimensions, the model gives {}; enroll anew with this model",
-                gallery.dimensions(),
-                recognizer.dimensions()
-            ),
-        ));
-    }
-    Ok(Some(gallery))
+/// Who an embedding is by the gallery; `model_threshold` is the model's own.
+pub(super) fn judge(
+    gallery: &Gallery,
+    embedding: &[f32],
+    settings: &Settings,
+    model_threshold: Option<f64>,
+) -> Verdict {
+    let threshold = settings
+        .distance_threshold
+        .or(model_threshold)
+        .unwrap_or(DISTANCE_THRESHOLD);
+    let k = settings.neighbors as usize;
+    decide(gallery, &gallery.nearest_images(embedding, k), k, threshold)
 }
 
 impl State {
-    fn new(settings: &Settings) -> Result<Self, Error> {
+    /// What is needed to play, and which file the gallery was.
+    fn new(settings: &Settings) -> Result<(Self, Option<Seen>), Error> {
         let recognizer = Recognizer::new(&settings.inference.model, &settings.inference.options)?;
-        let gallery = open_gallery(settings, &recognizer)?;
+        let (gallery, seen) = match &settings.gallery {
+            Some(path) => {
+                let (gallery, seen) = Fit::new(&recognizer).open(path)?;
+                (Some(gallery), Some(seen))
+            }
+            None => (None, None),
+        };
         if gallery.is_some()
             && settings
                 .distance_threshold
@@ -136,41 +147,16 @@ impl State {
                 settings.inference.model
             )));
         }
-        Ok(Self {
+        let state = Self {
             recognizer,
             gallery,
             gallery_serial: settings.gallery_serial,
+            watch: None,
             tracks: Tracks::default(),
             frames: 0,
             info: None,
-        })
-    }
-
-    /// Takes over a changed gallery; the old one stays if the new one cannot be used.
-    fn refresh_gallery(&mut self, settings: &Settings) -> Result<(), Error> {
-        if self.gallery_serial == settings.gallery_serial {
-            return Ok(());
-        }
-        self.gallery_serial = settings.gallery_serial;
-        self.gallery = open_gallery(settings, &self.recognizer)?;
-        // Votes by another gallery say nothing: every track is embedded anew.
-        self.tracks.clear();
-        Ok(())
-    }
-
-    fn verdict(&self, embedding: &[f32], settings: &Settings) -> Option<Verdict> {
-        let gallery = self.gallery.as_ref()?;
-        let threshold = settings
-            .distance_threshold
-            .or(self.recognizer.distance_threshold())
-            .unwrap_or(DISTANCE_THRESHOLD);
-        let k = settings.neighbors as usize;
-        Some(decide(
-            gallery,
-            &gallery.nearest_images(embedding, k),
-            k,
-            threshold,
-        ))
+        };
+        Ok((state, seen))
     }
 
     /// Embeds the face and counts the verdict.
@@ -178,16 +164,17 @@ impl State {
         &mut self,
         frame: &face_core::image::ReadFrame,
         face: &mut Face,
-        track: &mut TrackVote,
+        track: &mut Evidence,
         settings: &Settings,
         work: &mut Work,
     ) -> Result<(), Error> {
         let Some(found) = self.recognizer.embed(frame, face, work)? else {
             return Ok(());
         };
-        if let Some(verdict) = self.verdict(&found.embedding, settings) {
-            track.add(verdict, found.weight);
-        }
+        let model_threshold = self.recognizer.distance_threshold();
+        let gallery = self.gallery.as_ref();
+        let verdict = gallery.map(|g| judge(g, &found.embedding, settings, model_threshold));
+        track.add(&found.embedding, found.weight, verdict);
         if settings.attach_embedding {
             let model = self.recognizer.model_id().name;
             face.embedding = Some(Embedding {
@@ -231,8 +218,8 @@ impl State {
             };
             let schedule = &mut track.schedule;
             schedule.see(time, examined && face.is_predicted());
-            let due =
-                !face.is_predicted() && schedule.is_due(settings.pace, track.vote.settled(), time);
+            let due = !face.is_predicted()
+                && schedule.is_due(settings.pace, track.evidence.vote().settled(), time);
             if due && !budget.allows() {
                 schedule.pass_over();
                 work.dropped += 1;
@@ -244,13 +231,13 @@ impl State {
                     Some(frame) => frame,
                     None => frame.insert(element::map(buffer, info)?),
                 };
-                self.embed(frame, face, &mut track.vote, settings, work)?;
+                self.embed(frame, face, &mut track.evidence, settings, work)?;
                 track.schedule.done(time);
                 budget.spend();
             }
             let verdict = match settings.vote {
-                true => track.vote.majority(),
-                false => track.vote.last().cloned(),
+                true => track.evidence.vote().majority(),
+                false => track.evidence.vote().last().cloned(),
             };
             if let Some(verdict) = verdict {
                 face.recognition = Some(Recognition {
@@ -270,11 +257,11 @@ impl State {
 }
 
 impl FaceRecognizer {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
+    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, Option<State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -285,21 +272,11 @@ impl FaceRecognizer {
         let mut budget = Budget::new(|| self.timing.share(&*self.obj(), late, arrival, false));
         let mut faces = meta::claim(buffer);
         work.faces = faces.len() as u64;
-        let mut refused = None;
         if let Some(state) = self.state().as_mut() {
-            refused = state.refresh_gallery(&settings).err();
             state.process(buffer, &mut faces, &settings, &mut budget, work)?;
         }
         if let Some(took) = budget.took() {
             self.timing.worked(&*self.obj(), took);
-        }
-        if let Some(error) = refused {
-            // The stream goes on with the gallery that it had.
-            gst::element_imp_warning!(
-                self,
-                gst::ResourceError::Settings,
-                ("{error}; the gallery in use stays")
-            );
         }
         meta::update(buffer, &faces);
         Ok(())
@@ -328,6 +305,15 @@ impl ObjectImpl for FaceRecognizer {
                         "Gallery file made by `facepipe enroll`; may be changed while playing, one \
                          that cannot be used is then refused with a warning",
                     )
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("watch")
+                    .nick("Watch")
+                    .blurb(
+                        "Take over the gallery's file within a second when it changes; one that cannot \
+                         be used is refused with a warning",
+                    )
+                    .default_value(true)
                     .mutable_playing()
                     .build(),
                 glib::ParamSpecUInt::builder("neighbors")
@@ -414,6 +400,19 @@ impl ObjectImpl for FaceRecognizer {
             "gallery" => {
                 settings.gallery = text().map(PathBuf::from);
                 settings.gallery_serial += 1;
+                drop(settings);
+                self.gallery_set();
+            }
+            "watch" => {
+                let watch = value.get().unwrap_or(true);
+                let changed = std::mem::replace(&mut settings.watch, watch) != watch;
+                drop(settings);
+                if changed {
+                    // It may have changed since it was read.
+                    let old = self.state().as_mut().and_then(|state| state.watch.take());
+                    drop(old);
+                    self.watch(Seen::Unsure);
+                }
             }
             "neighbors" => settings.neighbors = value.get().unwrap_or(NEIGHBORS),
             "distance-threshold" => settings.distance_threshold = value.get().ok(),
@@ -429,7 +428,9 @@ impl ObjectImpl for FaceRecognizer {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == stats::PROPERTY {
-            return self.stats.to_structure().to_value();
+            let mut stats = self.stats.to_structure();
+            self.counters.add_to(&mut stats);
+            return stats.to_value();
         }
         let settings = self.settings().clone();
         if let Some(value) = settings.inference.get(pspec.name()) {
@@ -440,6 +441,7 @@ impl ObjectImpl for FaceRecognizer {
                 .gallery
                 .map(|path| path.to_string_lossy().into_owned())
                 .to_value(),
+            "watch" => settings.watch.to_value(),
             "neighbors" => settings.neighbors.to_value(),
             "distance-threshold" => settings
                 .distance_threshold
@@ -497,7 +499,7 @@ impl BaseTransformImpl for FaceRecognizer {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings().clone();
-        let state = State::new(&settings).map_err(|e| e.to_message())?;
+        let (state, seen) = State::new(&settings).map_err(|e| e.to_message())?;
         if state.gallery.is_none() && !settings.attach_embedding {
             gst::element_imp_warning!(
                 self,
@@ -509,7 +511,13 @@ impl BaseTransformImpl for FaceRecognizer {
         self.preload.end();
         self.stats.reset();
         self.timing.reset();
+        self.counters.reset(state.gallery.as_deref());
         *self.state() = Some(state);
+        if self.settings().gallery_serial != settings.gallery_serial {
+            self.gallery_set();
+        } else if let Some(seen) = seen {
+            self.watch(seen);
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //!     facerecognizer gallery=friends.safetensors ! facemetajson ! fdsink
 //! ```
 
+mod galleries;
 mod imp;
 
 use glib::prelude::*;

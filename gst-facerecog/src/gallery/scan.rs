@@ -19,6 +19,11 @@ pub fn fixed(value: f32) -> i16 {
     (scaled + 0.5f32.copysign(scaled)) as i16
 }
 
+/// What a number in fixed point stands for.
+pub fn number(fixed: i16) -> f32 {
+    f32::from(fixed) / SCALE
+}
+
 /// How far rounding moves a vector at most, in units of fixed point.
 fn rounding(dimensions: usize) -> f64 {
     (dimensions as f64).sqrt() / 2.0

@@ -55,7 +55,7 @@ pub fn restricted(gallery: &Gallery, people: &BTreeSet<String>) -> Gallery {
         let named = gallery.row(row);
         if people.contains(&named.person) {
             // Fits, as it comes from a gallery of the same length.
-            rest.push(named, gallery.embedding(row));
+            rest.push(named, &gallery.embedding(row));
         }
     }
     rest

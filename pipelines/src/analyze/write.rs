@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 
 use super::naming::Rewriter;
+use crate::output::Output;
 use crate::record;
 
 /// Copies the lines in `from` to `to`, rewritten.
@@ -55,8 +56,10 @@ pub fn embeddings(
         ("model-sha256".to_owned(), model.sha256.clone()),
     ]);
     let tensor = TensorView::new(Dtype::F32, vec![ids.len(), dimensions], &bytes)?;
-    safetensors::serialize_to_file([("embeddings", tensor)], Some(metadata), to)
-        .with_context(|| format!("{} cannot be written", to.display()))
+    let output = Output::create_private(to)?;
+    safetensors::serialize_to_file([("embeddings", tensor)], Some(metadata), output.writable())
+        .with_context(|| format!("{} cannot be written", to.display()))?;
+    output.keep().map(drop)
 }
 
 /// The mean by weight, normalised; `None` if it has no direction.

@@ -39,7 +39,7 @@ pub fn find(gallery: &Gallery, person: &str, embedding: &[f32]) -> Option<String
     let unit = normalised(embedding)?;
     (0..gallery.len())
         .filter(|&row| name(gallery, row) == person)
-        .find(|&row| distance(gallery.embedding(row), &unit) <= IDENTICAL)
+        .find(|&row| distance(&gallery.embedding(row), &unit) <= IDENTICAL)
         .map(|row| gallery.source_of(row).to_owned())
 }
 
@@ -94,6 +94,15 @@ pub fn expect_person(gallery: &Gallery, name: &str) -> Result<()> {
 
 /// `; similar: …`, or how to find out what there is.
 fn similar(names: &[String], name: &str) -> String {
+    let near = near(names, name);
+    match near.is_empty() {
+        true => "; `facepipe gallery list` says what there is".to_owned(),
+        false => format!("; similar: {}", near.join(", ")),
+    }
+}
+
+/// The names most like `name`, in quotes.
+pub fn near(names: &[String], name: &str) -> Vec<String> {
     let lower = name.to_lowercase();
     let likeness = |other: &str| {
         let other = other.to_lowercase();
@@ -105,11 +114,7 @@ fn similar(names: &[String], name: &str) -> String {
     let mut near: Vec<(f64, &String)> = names.iter().map(|n| (likeness(n), n)).collect();
     near.retain(|(likeness, _)| *likeness > 0.75);
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    let near: Vec<String> = near.iter().take(5).map(|(_, n)| format!("{n:?}")).collect();
-    match near.is_empty() {
-        true => "; `facepipe gallery list` says what there is".to_owned(),
-        false => format!("; similar: {}", near.join(", ")),
-    }
+    near.iter().take(5).map(|(_, n)| format!("{n:?}")).collect()
 }
 
 fn empty_like(gallery: &Gallery) -> Gallery {
@@ -119,9 +124,10 @@ fn empty_like(gallery: &Gallery) -> Gallery {
 }
 
 fn push(to: &mut Gallery, from: &Gallery, row: usize, person: &str) -> Result<()> {
-    to.push_row(from, row, person)
-        .then_some(())
-        .context("the sources of all rows are longer than a gallery can hold; divide it")
+    to.push_row(from, row, person).then_some(()).context(
+        "a row cannot be taken over: the file was changed or is damaged, or the sources of all rows are \
+         longer than a gallery can hold",
+    )
 }
 
 /// The gallery without these people, or, if any images are named, without these of them. An image

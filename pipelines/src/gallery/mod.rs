@@ -21,7 +21,7 @@ pub use show::model;
 /// Look into galleries, check them, and change them
 ///
 /// A changed gallery is written whole or not at all, readable by its owner only. Streams that use it
-/// go on with the one they have read.
+/// take it over within a second.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -137,12 +137,12 @@ fn near(gallery: &Gallery, row: usize, own: &[usize]) -> Near {
     let embedding = gallery.embedding(row);
     let (person, image) = (gallery.person_of(row), gallery.image_of(row));
     // So many hold one of another person in any case.
-    let nearest = gallery.nearest(embedding, own.len() + 1);
+    let nearest = gallery.nearest(&embedding, own.len() + 1);
     let foreign = nearest.iter().find(|n| n.person != person);
     let others = own
         .iter()
         .filter(|&&other| gallery.image_of(other) != image)
-        .map(|&other| (other, distance(gallery.embedding(other), embedding)))
+        .map(|&other| (other, distance(&gallery.embedding(other), &embedding)))
         .min_by(|a, b| a.1.total_cmp(&b.1));
     let is_image = |row: usize| gallery.image_of(row) == row;
     let same = nearest

@@ -43,7 +43,6 @@ pub struct Pipeline {
     stages: Vec<(String, gst::Element)>,
     undecodable: graph::Undecodable,
     telemetry: Arc<telemetry::Camera>,
-    label: String,
     stall: Duration,
     polled: Instant,
 }
@@ -113,7 +112,6 @@ impl Pipeline {
             stages,
             undecodable: graph::Undecodable::default(),
             telemetry: telemetry.clone(),
-            label: config.name.clone(),
             stall: config.stall_timeout,
             polled: Instant::now(),
         })
@@ -173,8 +171,14 @@ impl Pipeline {
         match message.view() {
             MessageView::Eos(_) => return Ok(true),
             MessageView::Error(error) => {
-                let input = Path::new(&self.label);
-                return Err(self.undecodable.explain(error, &self.pipeline, input));
+                let why = self
+                    .undecodable
+                    .explain(error, &self.pipeline, Path::new("the stream"));
+                let refused = error.error().matches(gst::ResourceError::NotAuthorized);
+                return Err(match refused {
+                    true => why.context("check `username` and its password"),
+                    false => why,
+                });
             }
             MessageView::Warning(warning) => tracing::warn!("{}", graph::warning(warning)),
             MessageView::Element(element) => self.undecodable.note(element),

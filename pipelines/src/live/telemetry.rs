@@ -1,13 +1,24 @@
 //! What is seen of the cameras from outside: counts, states, and the ways to read them.
 
+mod flight;
+pub mod health;
+mod histogram;
 pub mod http;
 pub mod log;
+pub mod metrics;
+mod process;
+mod stage;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gst::prelude::*;
+
+use self::flight::Flight;
+use self::histogram::Histogram;
+use self::stage::Stage;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -27,6 +38,20 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What a camera is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CameraState {
@@ -36,42 +61,108 @@ pub enum CameraState {
     Failed,
 }
 
+impl CameraState {
+    pub const ALL: [Self; 3] = [Self::Connecting, Self::Running, Self::Failed];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Running => "running",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The counts of all cameras.
-#[derive(Default)]
+#[derive(Debug)]
 pub struct Telemetry {
     cameras: Mutex<BTreeMap<String, Arc<Camera>>>,
+    started: Instant,
 }
 
 impl Telemetry {
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            cameras: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Camera>>> {
+        self.cameras.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The counts of a camera, which begin at 0 the first time.
     pub fn camera(&self, name: &str) -> Arc<Camera> {
-        let mut cameras = self.cameras.lock().unwrap_or_else(PoisonError::into_inner);
-        cameras.entry(name.into()).or_default().clone()
+        self.lock().entry(name.into()).or_default().clone()
     }
 
     /// The camera is gone for good.
     pub fn remove(&self, name: &str) {
-        let mut cameras = self.cameras.lock().unwrap_or_else(PoisonError::into_inner);
-        cameras.remove(name);
+        self.lock().remove(name);
+    }
+
+    /// All cameras, by name.
+    fn cameras(&self) -> Vec<(String, Arc<Camera>)> {
+        let cameras = self.lock();
+        cameras
+            .iter()
+            .map(|(n, c)| (n.clone(), c.clone()))
+            .collect()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
 /// The counts of one camera, over all its pipelines.
-#[derive(Default)]
+#[derive(Debug)]
 pub struct Camera {
     state: AtomicU8,
     frames_in: Counter,
     frames_processed: Counter,
+    frames_dropped: Counter,
+    flight: Mutex<Flight>,
+    latency: Histogram,
+    /// Of the last frame, in microseconds.
+    latest_latency: AtomicU64,
+    /// Milliseconds since 1970, 0 before the first.
+    last_frame: AtomicU64,
+    /// By the name of the element's factory.
+    stages: Mutex<BTreeMap<String, Stage>>,
+    created: Instant,
     pub reconnects: Counter,
     /// By outputs: lines, frames, events that could not be written or delivered.
     pub output_errors: Counter,
     pub events: Counter,
     pub recognitions: Counter,
     pub strangers: Counter,
+    /// Who watches the annotated stream.
+    pub viewers: Gauge,
+}
+
+impl Default for Camera {
+    fn default() -> Self {
+        Self {
+            state: AtomicU8::new(CameraState::Connecting as u8),
+            frames_in: Counter::default(),
+            frames_processed: Counter::default(),
+            frames_dropped: Counter::default(),
+            flight: Mutex::default(),
+            latency: Histogram::default(),
+            latest_latency: AtomicU64::new(0),
+            last_frame: AtomicU64::new(0),
+            stages: Mutex::default(),
+            created: Instant::now(),
+            reconnects: Counter::default(),
+            output_errors: Counter::default(),
+            events: Counter::default(),
+            recognitions: Counter::default(),
+            strangers: Counter::default(),
+            viewers: Gauge::default(),
+        }
+    }
 }
 
 impl Camera {
@@ -79,29 +170,111 @@ impl Camera {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
+    pub fn state(&self) -> CameraState {
+        let state = usize::from(self.state.load(Ordering::Relaxed));
+        CameraState::ALL[state.min(CameraState::ALL.len() - 1)]
+    }
+
     pub fn frames_in(&self) -> u64 {
         self.frames_in.get()
     }
 
-    /// Counts the frames that come from the source.
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stages(&self) -> MutexGuard<'_, BTreeMap<String, Stage>> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the frames that come from the source. Called once a pipeline, before it runs.
     pub fn watch_input(self: &Arc<Self>, pad: &gst::Pad) {
+        self.frames_dropped.add(self.flight().clear());
+        self.stages().values_mut().for_each(Stage::begin);
         let camera = self.clone();
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             camera.frames_in.inc();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.unwrap_or_default().as_millis();
+            camera.last_frame.store(now as u64, Ordering::Relaxed);
+            if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) {
+                camera
+                    .frames_dropped
+                    .add(camera.flight().enter(pts.nseconds()));
+            }
             gst::PadProbeReturn::Ok
         });
     }
 
-    /// Counts the frames that went through all stages.
+    /// Counts the frames that went through all stages, and how late they are.
     pub fn watch_output(self: &Arc<Self>, pad: &gst::Pad) {
         let camera = self.clone();
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             camera.frames_processed.inc();
+            let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) else {
+                return gst::PadProbeReturn::Ok;
+            };
+            camera
+                .frames_dropped
+                .add(camera.flight().leave(pts.nseconds()));
+            if let Some(latency) = latency(pad, pts) {
+                camera.latency.record(latency);
+                let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+                camera.latest_latency.store(micros, Ordering::Relaxed);
+            }
             gst::PadProbeReturn::Ok
         });
     }
 
     /// Takes over the `stats` of a stage, an element's factory name. They begin at 0 again with each
     /// pipeline.
-    pub fn observe(&self, _stage: &str, _stats: &gst::Structure) {}
+    pub fn observe(&self, stage: &str, stats: &gst::Structure) {
+        let mut stages = self.stages();
+        if let Some(known) = stages.get_mut(stage) {
+            return known.observe(stats);
+        }
+        let mut new = Stage::default();
+        new.observe(stats);
+        stages.insert(stage.into(), new);
+    }
+
+    /// Faces that the detector found.
+    fn detected(&self) -> u64 {
+        let stages = self.stages();
+        let faces = stages
+            .get("facedetector")
+            .and_then(|stage| stage.sum("faces"));
+        faces.unwrap_or(0)
+    }
+
+    /// Of the last frame, in seconds; `None` before the first.
+    fn latest_latency(&self) -> Option<f64> {
+        let micros = self.latest_latency.load(Ordering::Relaxed);
+        (self.frames_processed.get() > 0).then_some(micros as f64 / 1e6)
+    }
+
+    /// When the last frame came, in seconds since 1970.
+    fn last_frame(&self) -> Option<f64> {
+        let millis = self.last_frame.load(Ordering::Relaxed);
+        (millis > 0).then_some(millis as f64 / 1e3)
+    }
+
+    /// Since the last frame came; since the camera was added, if there was none.
+    fn silence(&self) -> Duration {
+        match self.last_frame.load(Ordering::Relaxed) {
+            0 => self.created.elapsed(),
+            millis => SystemTime::now()
+                .duration_since(UNIX_EPOCH + Duration::from_millis(millis))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// How far a frame at `pad` is behind the moment when it was taken.
+fn latency(pad: &gst::Pad, pts: gst::ClockTime) -> Option<Duration> {
+    let segment = pad.sticky_event::<gst::event::Segment>(0)?;
+    let segment = segment.segment().downcast_ref::<gst::ClockTime>()?;
+    let at = segment.to_running_time(pts)?;
+    let now = pad.parent_element()?.current_running_time()?;
+    Some(now.saturating_sub(at).into())
 }

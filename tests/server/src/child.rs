@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -64,12 +64,22 @@ impl Server {
         })
     }
 
+    /// The process, for whoever wants to put it into a network.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.child.id())
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
 
     pub fn url(&self, camera: &str) -> String {
-        format!("rtsp://{}:{}/{camera}", self.options.address, self.port)
+        self.url_at(&self.options.address, camera)
+    }
+
+    /// The URL for a server that listens on all addresses.
+    pub fn url_at(&self, address: &str, camera: &str) -> String {
+        format!("rtsp://{address}:{}/{camera}", self.port)
     }
 
     /// Ends the server without a word to its viewers (SIGKILL).
@@ -99,7 +109,7 @@ impl Server {
 }
 
 fn spawn(options: &Options, port: u16) -> Result<(Process, u16)> {
-    let program = program()?;
+    let program = built("face-rtsp-server")?;
     let mut command = match options.wrapper.split_first() {
         Some((wrapper, rest)) => {
             let mut command = Command::new(wrapper);
@@ -137,31 +147,32 @@ fn spawn(options: &Options, port: u16) -> Result<(Process, u16)> {
     Ok((process, port))
 }
 
-/// The server's program, built if it is not there or older than this: `cargo test -p` of another
-/// package builds only libraries of this one.
-fn program() -> Result<PathBuf> {
-    static PROGRAM: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let find = || -> Result<PathBuf> {
-        let own = std::env::current_exe()?;
-        let mut folder = own.parent().context("a program in a folder")?;
-        if folder.ends_with("deps") {
-            folder = folder.parent().context("target/PROFILE/deps")?;
-        }
-        let mut build = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-        build
-            .args(["build", "--quiet", "--package", "face-rtsp-server"])
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        if let Some(target) = folder.parent() {
-            build.arg("--target-dir").arg(target);
-        }
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let status = build.status().context("cargo")?;
-        ensure!(status.success(), "the RTSP server cannot be built");
-        Ok(folder.join("face-rtsp-server"))
-    };
-    let program = PROGRAM.get_or_init(|| find().map_err(|error| format!("{error:#}")));
-    program.clone().map_err(anyhow::Error::msg)
+/// The program of a package of this workspace, beside the running one. It is built if it is not there:
+/// `cargo test -p` of another package builds only libraries of this one.
+pub fn built(package: &str) -> Result<PathBuf> {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let own = std::env::current_exe()?;
+    let mut folder = own.parent().context("a program in a folder")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("target/PROFILE/deps")?;
+    }
+    let program = folder.join(package);
+    let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if program.is_file() {
+        return Ok(program);
+    }
+    let mut build = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    build
+        .args(["build", "--quiet", "--package", package])
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    if let Some(target) = folder.parent() {
+        build.arg("--target-dir").arg(target);
+    }
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let status = build.status().context("cargo")?;
+    ensure!(status.success(), "{package} cannot be built");
+    Ok(program)
 }

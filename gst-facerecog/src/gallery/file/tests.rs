@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::*;
 use crate::gallery::Row;
 
@@ -36,39 +38,169 @@ impl Folder {
         std::fs::read(path).expect("just written")
     }
 
-    /// Reads bytes as a mapped file.
-    fn mapped(&self, bytes: &[u8]) -> Result<Gallery, Error> {
-        let path = self.0.path().join("mapped");
-        std::fs::write(&path, bytes).expect("writable");
-        read(&path, 0)
+    fn path(&self) -> PathBuf {
+        self.0.path().join("gallery")
+    }
+
+    /// Reads bytes as the file of a gallery, of which `large` bytes are large.
+    fn read(&self, bytes: &[u8], large: u64) -> Result<Gallery, Error> {
+        // A file that is cut short and filled again is written to the disk at once by some systems.
+        let _ = std::fs::remove_file(self.path());
+        std::fs::write(self.path(), bytes).expect("writable");
+        Ok(read(&self.path(), large)?.0)
+    }
+
+    /// Reads bytes as the file of a large gallery.
+    fn filed(&self, bytes: &[u8]) -> Result<Gallery, Error> {
+        self.read(bytes, 0)
     }
 }
 
-fn is_mapped(gallery: &Gallery) -> bool {
-    matches!(gallery.numbers, Numbers::Mapped(_))
+fn is_filed(gallery: &Gallery) -> bool {
+    matches!(gallery.numbers, Numbers::Filed(_))
 }
 
 #[test]
 fn a_large_gallery_is_used_where_it_lies() {
     let folder = Folder::new();
     let whole = gallery(&["ann", "bob"]);
-    let mapped = folder.mapped(&folder.written(&whole, 0)).expect("readable");
-    assert!(is_mapped(&mapped));
-    assert_eq!(mapped, whole);
-    assert_eq!(mapped.numbers.fixed(), whole.numbers.fixed());
+    let filed = folder.filed(&folder.written(&whole, 0)).expect("readable");
+    assert!(is_filed(&filed));
+    assert_eq!(filed, whole);
+    assert_eq!(filed.numbers.fixed(), whole.numbers.fixed());
     let query = whole.embedding(5);
-    assert_eq!(mapped.nearest(query, 9), whole.nearest(query, 9));
+    assert_eq!(filed.nearest(&query, 9), whole.nearest(&query, 9));
     // It outlives its file, and may grow.
-    std::fs::remove_file(folder.0.path().join("mapped")).expect("removable");
-    let mut grown = mapped.clone();
+    std::fs::remove_file(folder.0.path().join("gallery")).expect("removable");
+    let mut grown = filed.clone();
     let row = Row {
         person: "bob".into(),
         source: "new.jpg".into(),
     };
-    assert!(grown.push(row.clone(), query) && !is_mapped(&grown));
+    assert!(grown.push(row.clone(), &query) && !is_filed(&grown));
     assert_eq!((grown.len(), grown.people().len()), (17, 2));
     assert_eq!(grown.row(16), row);
-    assert_eq!(mapped.embedding(5), query);
+    assert_eq!(filed.embedding(5), query);
+}
+
+/// Nothing that is done to its file ends the process or makes a search fail.
+#[test]
+fn a_file_changed_in_place_costs_precision() {
+    let folder = Folder::new();
+    let whole = gallery(&["ann", "bob"]);
+    let bytes = folder.written(&whole, 0);
+    let numbers = bytes.len() - 6 * 32 * whole.len();
+    let mut other = bytes.clone();
+    other[numbers..numbers + 4 * 32 * 8].fill(7);
+    for changed in [&bytes[..numbers + 1000], b"", &other] {
+        let filed = folder.filed(&bytes).expect("readable");
+        std::fs::write(folder.path(), changed).expect("writable in place");
+        for row in 0..whole.len() {
+            let query = whole.embedding(row);
+            let (left, all) = (filed.nearest(&query, 9), whole.nearest(&query, 9));
+            assert_eq!(left.len(), 9);
+            for (left, all) in left.iter().zip(&all) {
+                assert!((left.distance - all.distance).abs() < 2e-4);
+            }
+        }
+        assert_eq!(
+            filed.embedding(15) == whole.embedding(15),
+            *changed == *other
+        );
+        // What is not exact any more goes into no other gallery and no other file.
+        let mut grown = filed.clone();
+        let row = Row {
+            person: "bob".into(),
+            source: "new.jpg".into(),
+        };
+        assert!(!grown.push(row, &whole.embedding(0)));
+        let mut copy = Gallery::new(whole.model.clone(), 32);
+        assert!(!copy.push_row(&filed, 7, "ann"));
+        let error = write(&filed, &folder.path(), 0).expect_err("not exact");
+        assert!(error.to_string().contains("was changed"), "{error}");
+    }
+}
+
+/// A small file that claims much is refused before memory is taken for it.
+#[test]
+fn claims_are_limited() {
+    let folder = Folder::new();
+    let written = |header: &str, length: u64| {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes
+    };
+    let metadata = r#""__metadata__":{"format":"gst-face-gallery","version":"1","model":"m","model-sha256":"","rows":"[]"}"#;
+    let many = |entry: &dyn Fn(usize) -> String| {
+        let entries: Vec<String> = (0..300).map(entry).collect();
+        entries.join(",")
+    };
+    let tensor = |i| format!(r#""t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+    let headers = [
+        (format!("{{{metadata},{}}}", many(&tensor)), "more than 256"),
+        (
+            format!(
+                r#"{{"__metadata__":{{{}}}}}"#,
+                many(&|i| format!(r#""k{i}":"v""#))
+            ),
+            "more than 256",
+        ),
+        (
+            format!(
+                r#"{{{metadata},"embeddings":{{"dtype":"F32","shape":[{}],"data_offsets":[0,0]}}}}"#,
+                many(&|_| "0".into())
+            ),
+            "more than 8 dimensions",
+        ),
+        (
+            format!(
+                r#"{{{metadata},"embeddings":{{"dtype":"F32","shape":[0,9000],"data_offsets":[0,0]}}}}"#
+            ),
+            "more than 8192",
+        ),
+        (
+            format!(
+                r#"{{{metadata},"embeddings":{{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}}}"#
+            ),
+            "not a gallery",
+        ),
+        ("[".repeat(100_000), "not a gallery"),
+    ];
+    for (header, says) in &headers {
+        let bytes = written(header, header.len() as u64);
+        let error = folder.read(&bytes, LARGE).expect_err("refused").to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    for length in [99, 50_000_000, u64::MAX, 1 << 63] {
+        let error = folder
+            .read(&written("{}", length), LARGE)
+            .expect_err("refused");
+        assert!(error.to_string().contains("not a gallery"), "{error}");
+    }
+    // A gigabyte that takes no room on the disk: its first row has no direction.
+    let rows: Vec<String> = (0..40_000)
+        .map(|_| r#"{\"person\":\"a\",\"source\":\"\"}"#.to_owned())
+        .collect();
+    let metadata = metadata.replace("[]", &format!("[{}]", rows.join(",")));
+    let data = 40_000 * 8192 * 4u64;
+    let header = format!(
+        r#"{{{metadata},"embeddings":{{"dtype":"F32","shape":[40000,8192],"data_offsets":[0,{data}]}}}}"#
+    );
+    std::fs::write(folder.path(), written(&header, header.len() as u64)).expect("writable");
+    let file = File::options()
+        .write(true)
+        .open(folder.path())
+        .expect("writable");
+    file.set_len(8 + header.len() as u64 + data)
+        .expect("sparse");
+    let error = read(&folder.path(), LARGE).expect_err("zeros").to_string();
+    assert!(error.contains("has no direction"), "{error}");
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let error = read(Path::new("/dev/zero"), LARGE).expect_err("endless");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
 }
 
 #[test]
@@ -76,9 +208,8 @@ fn what_does_not_fit_is_computed() {
     let folder = Folder::new();
     let whole = gallery(&["ann", "bob"]);
     let same = |bytes: &[u8]| {
-        let read = folder.mapped(bytes).expect("readable");
-        assert!(!is_mapped(&read));
-        assert_eq!(read.numbers.fixed(), whole.numbers.fixed());
+        let read = folder.filed(bytes).expect("readable");
+        assert_eq!(read, whole);
     };
     same(&folder.written(&whole, u64::MAX));
     let bytes = folder.written(&whole, 0);
@@ -127,12 +258,12 @@ fn names_of_every_kind_come_back() {
     ] {
         let whole = gallery(people);
         for large in [0, u64::MAX] {
-            let read = folder.mapped(&folder.written(&whole, large));
+            let read = folder.filed(&folder.written(&whole, large));
             assert_eq!(read.expect("readable"), whole);
         }
     }
     let empty = Gallery::new(gallery(&["ann"]).model, 32);
-    let read = folder.mapped(&folder.written(&empty, 0));
+    let read = folder.filed(&folder.written(&empty, 0));
     assert_eq!(read.expect("readable"), empty);
 }
 
@@ -181,20 +312,16 @@ fn damage_is_an_error_and_never_a_panic() {
     let folder = Folder::new();
     for large in [0, u64::MAX] {
         let whole = folder.written(&gallery(&["ann"]), large);
+        let by_turns = |i| if i % 2 == 0 { 0 } else { u64::MAX };
         for cut in 0..whole.len() {
-            let copied = parse(Content::Copied(whole[..cut].to_vec()));
-            assert!(copied.is_err(), "cut at {cut}");
-            if cut % 61 == 0 {
-                let error = folder.mapped(&whole[..cut]).expect_err("cut");
-                assert!(error.to_string().contains("not a gallery"), "{error}");
-            }
+            let error = folder.read(&whole[..cut], by_turns(cut)).expect_err("cut");
+            assert!(error.to_string().contains("not a gallery"), "{error}");
         }
         for i in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[i] ^= 0x15;
-            let _ = parse(Content::Copied(flipped.clone()));
-            if i % 7 == 0 {
-                let _ = folder.mapped(&flipped);
+            if let Ok(gallery) = folder.read(&flipped, by_turns(i)) {
+                let _ = gallery.nearest(&gallery.embedding(0), 3);
             }
         }
     }
@@ -202,7 +329,7 @@ fn damage_is_an_error_and_never_a_panic() {
     let mut whole = folder.written(&gallery(&["ann"]), u64::MAX);
     let start = whole.len() - 128 * 8;
     whole[start + 128..start + 256].fill(0);
-    let error = folder.mapped(&whole).expect_err("damaged");
+    let error = folder.filed(&whole).expect_err("damaged");
     assert!(error.to_string().contains("a row of \"ann\""), "{error}");
     let missing = read(&folder.0.path().join("none"), LARGE).expect_err("no such file");
     assert!(missing.to_string().contains("facepipe enroll"), "{missing}");
@@ -216,12 +343,12 @@ fn what_is_read_and_written_again_stays_as_it_is() {
         .notes
         .insert("made-for".into(), "the \"party\"".into());
     let bytes = folder.written(&whole, u64::MAX);
-    let read = parse(Content::Copied(bytes)).expect("readable");
+    let read = folder.read(&bytes, u64::MAX).expect("readable");
     assert_eq!(read, whole, "bit by bit");
     let again = folder.written(&read, u64::MAX);
     assert_eq!(again, folder.written(&whole, u64::MAX), "the same file");
     assert_eq!(read.notes, whole.notes);
-    let again = parse(Content::Copied(again)).expect("readable");
+    let again = folder.read(&again, u64::MAX).expect("readable");
     assert_eq!((&again, &again.notes), (&whole, &whole.notes));
     let mut copy = Gallery::new(whole.model.clone(), 32);
     assert!(copy.push_row(&again, 3, "eve") && !copy.push_row(&gallery_of_2(), 0, "eve"));

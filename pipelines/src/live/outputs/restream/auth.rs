@@ -1,0 +1,98 @@
+//! Who may see the streams.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use gst_rtsp_server::prelude::*;
+use rand::distr::{Alphanumeric, SampleString};
+
+use crate::live::config::Config;
+use crate::live::outputs::dated::private_folder;
+use crate::live::secret::Secret;
+
+/// Of a password that is made up.
+const LENGTH: usize = 24;
+
+/// The role of those who know the password.
+pub const ROLE: &str = "viewer";
+
+/// Asks for user and password by Digest, which does not send the password.
+pub fn required(config: &Config) -> Result<gst_rtsp_server::RTSPAuth> {
+    let password = match &config.restream.password {
+        Some(password) => password.clone(),
+        None => made_up(&config.state_folder()?.join("restream-password"))?,
+    };
+    let token = gst_rtsp_server::RTSPToken::builder()
+        .field(
+            gst_rtsp_server::RTSP_TOKEN_MEDIA_FACTORY_ROLE.as_str(),
+            ROLE,
+        )
+        .build();
+    let auth = gst_rtsp_server::RTSPAuth::new();
+    auth.set_supported_methods(gst_rtsp::RTSPAuthMethod::Digest);
+    auth.set_realm(Some("facepipe"));
+    auth.add_digest(&config.restream.username, password.reveal(), &token);
+    Ok(auth)
+}
+
+/// The password in the file at `path`, which is made if it is not there.
+fn made_up(path: &Path) -> Result<Secret> {
+    let read = || match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write(path),
+        read => read,
+    };
+    let text = read().with_context(|| format!("the password in {}", path.display()))?;
+    let password = text.trim_end();
+    ensure!(
+        !password.is_empty(),
+        "{} is empty; remove it to get a new password",
+        path.display()
+    );
+    tracing::info!(
+        "the password of the annotated streams is in {}",
+        path.display()
+    );
+    Ok(Secret::new(password))
+}
+
+/// Writes a new password, whole or not at all.
+fn write(path: &Path) -> io::Result<String> {
+    if let Some(folder) = path.parent() {
+        private_folder(folder)?;
+    }
+    let password = Alphanumeric.sample_string(&mut rand::rng(), LENGTH);
+    let temporary = path.with_extension("part");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(format!("{password}\n").as_bytes())?;
+    fs::rename(temporary, path)?;
+    Ok(password)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_password_is_made_up_once_and_for_the_owner_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("state/restream-password");
+        let first = made_up(&path).expect("made");
+        assert_eq!(first.reveal().len(), LENGTH);
+        assert_eq!(made_up(&path).expect("read").reveal(), first.reveal());
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(&path, "\n").expect("writable");
+        let error = format!("{:#}", made_up(&path).map(drop).expect_err("empty"));
+        assert!(error.contains("is empty"), "{error}");
+    }
+}

@@ -1,0 +1,262 @@
+//! One file of video.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use gst::prelude::*;
+use jiff::Timestamp;
+
+use crate::graph::{self, chain, free_sink, make, set};
+use crate::live::config::Format;
+use crate::live::outputs::hub::Coded;
+
+/// A crash loses no more of an MP4 file, in milliseconds.
+const FRAGMENT: u32 = 1000;
+
+/// What the disk may owe us.
+const MOST_WAITING: u64 = 64 << 20;
+
+/// How long a file may take to be finished.
+const FINISH: Duration = Duration::from_millis(700);
+
+/// How long a look at a file may take.
+const PROBE: gst::ClockTime = gst::ClockTime::from_seconds(2);
+
+/// The last frame of a file lasts as long as the one before it; the only one lasts so long.
+const FRAME: Duration = Duration::from_millis(40);
+
+/// A file that is being written, by a pipeline of its own.
+pub struct SegmentFile {
+    path: PathBuf,
+    pipeline: graph::Running,
+    source: gst_app::AppSrc,
+    bus: gst::Bus,
+    caps: gst::Caps,
+    /// What is at time 0.
+    origin: Instant,
+    begun: Instant,
+    time: Timestamp,
+    last: Instant,
+    frame: Duration,
+    begins_anew: bool,
+}
+
+/// A file that is finished.
+pub struct Piece {
+    pub path: PathBuf,
+    pub time: Timestamp,
+    pub duration: Duration,
+    /// Does not go on where the file before it ended.
+    pub begins_anew: bool,
+}
+
+impl SegmentFile {
+    /// Creates the file, which is not there, for frames like `coded`; it does not go on where another
+    /// ended if it `begins_anew`.
+    pub fn create(
+        path: PathBuf,
+        format: Format,
+        origin: Instant,
+        coded: &Coded,
+        begins_anew: bool,
+    ) -> Result<Self> {
+        // GStreamer would create it for everybody to read.
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        let built = Self::build(path.clone(), format, origin, coded, begins_anew);
+        if built.is_err() {
+            remove(&path);
+        }
+        built
+    }
+
+    fn build(
+        path: PathBuf,
+        format: Format,
+        origin: Instant,
+        coded: &Coded,
+        begins_anew: bool,
+    ) -> Result<Self> {
+        let pipeline = graph::Running::new();
+        let source = gst_app::AppSrc::builder()
+            .caps(&coded.caps)
+            .format(gst::Format::Time)
+            .max_bytes(0)
+            .build();
+        let parse = make("h264parse")?;
+        let mux = match format {
+            Format::Mp4 => make("mp4mux")?,
+            Format::Hls => make("mpegtsmux")?,
+        };
+        if format == Format::Mp4 {
+            set(&mux, "fragment-duration", FRAGMENT)?;
+        }
+        let sink = free_sink("filesink")?;
+        sink.set_property("location", &path);
+        set(&sink, "buffer-mode", "unbuffered")?;
+        chain(&pipeline, &[source.upcast_ref(), &parse, &mux, &sink])?;
+        graph::start(&pipeline)?;
+        let bus = pipeline.bus().context("a pipeline has a bus")?;
+        Ok(Self {
+            path,
+            pipeline,
+            source,
+            bus,
+            caps: coded.caps.clone(),
+            origin,
+            begun: coded.taken.instant,
+            time: coded.taken.time,
+            last: coded.taken.instant,
+            frame: FRAME,
+            begins_anew,
+        })
+    }
+
+    /// When the last frame was taken.
+    pub fn last(&self) -> Instant {
+        self.last
+    }
+
+    /// How long the file is without `coded`.
+    pub fn length(&self, coded: &Coded) -> Duration {
+        coded.taken.instant.saturating_duration_since(self.begun)
+    }
+
+    /// From the last frame to `coded`.
+    pub fn gap(&self, coded: &Coded) -> Duration {
+        coded.taken.instant.saturating_duration_since(self.last)
+    }
+
+    /// Whether the file can hold `coded`.
+    pub fn takes(&self, coded: &Coded) -> bool {
+        self.caps == coded.caps
+    }
+
+    /// Hands over a frame; errors are of this one or of those before.
+    pub fn write(&mut self, coded: &Coded) -> Result<()> {
+        if let Some(error) = graph::first_error(&self.pipeline) {
+            return Err(error.context(self.path.display().to_string()));
+        }
+        ensure!(
+            self.source.current_level_bytes() < MOST_WAITING,
+            "{}: the disk is too slow",
+            self.path.display()
+        );
+        let gap = self.gap(coded);
+        if !gap.is_zero() {
+            self.frame = gap;
+        }
+        self.last = coded.taken.instant;
+        let at = coded.taken.instant.saturating_duration_since(self.origin);
+        let at = gst::ClockTime::try_from(at).unwrap_or(gst::ClockTime::ZERO);
+        let mut buffer = coded.buffer.copy();
+        {
+            let buffer = buffer.make_mut();
+            buffer.set_pts(at);
+            // The encoder does not reorder.
+            buffer.set_dts(at);
+            buffer.set_duration(gst::ClockTime::try_from(self.frame).ok());
+        }
+        self.source
+            .push_buffer(buffer)
+            .map(drop)
+            .map_err(|error| anyhow!("{}: {error}", self.path.display()))
+    }
+
+    /// Finishes the file. With an error comes what can be kept of it.
+    pub fn finish(self) -> Result<Piece, (anyhow::Error, Option<Piece>)> {
+        // Fails if there was an error, which is on the bus.
+        let _ = self.source.end_of_stream();
+        let wait = gst::ClockTime::try_from(FINISH).unwrap_or(gst::ClockTime::SECOND);
+        let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
+        let message = self.bus.timed_pop_filtered(wait, &wanted);
+        let error = match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Eos(_)) => None,
+            Some(gst::MessageView::Error(error)) => Some(graph::explain(error)),
+            _ => Some(anyhow!("the disk does not answer")),
+        };
+        let name = self.path.display().to_string();
+        let piece = self.abandon();
+        match (error, piece) {
+            (None, Some(piece)) => Ok(piece),
+            (error, piece) => Err((
+                error
+                    .unwrap_or_else(|| anyhow!("nothing was written"))
+                    .context(name),
+                piece,
+            )),
+        }
+    }
+
+    /// Lets go of the file as it is; `None` if nothing in it can be played.
+    pub fn abandon(self) -> Option<Piece> {
+        let piece = Piece {
+            path: self.path,
+            time: self.time,
+            duration: self.last.saturating_duration_since(self.begun) + self.frame,
+            begins_anew: self.begins_anew,
+        };
+        shut_down(self.pipeline);
+        if is_playable(&piece.path) {
+            return Some(piece);
+        }
+        remove(&piece.path);
+        None
+    }
+}
+
+/// A file that an earlier run left.
+pub fn probe(path: &Path) -> Result<Piece> {
+    let look = || {
+        let discoverer = gst_pbutils::Discoverer::new(PROBE)?;
+        let uri = glib::filename_to_uri(path, None)?;
+        let info = discoverer.discover_uri(&uri)?;
+        let duration = info.duration().context("it has no end")?;
+        let begun = fs::metadata(path)?.created()?;
+        Ok::<_, anyhow::Error>((duration, Timestamp::try_from(begun)?))
+    };
+    let (duration, time) = look().with_context(|| path.display().to_string())?;
+    Ok(Piece {
+        path: path.to_owned(),
+        time,
+        duration: duration.into(),
+        begins_anew: false,
+    })
+}
+
+/// Stops the pipeline; where the disk hangs, on a thread of its own.
+fn shut_down(pipeline: graph::Running) {
+    let (finished, done) = mpsc::channel::<()>();
+    let work = move || {
+        drop(pipeline);
+        drop(finished);
+    };
+    let spawned = std::thread::Builder::new()
+        .name("shut-down".into())
+        .spawn(work);
+    if spawned.is_ok() {
+        // Disconnected when it is done.
+        let _ = done.recv_timeout(FINISH);
+    }
+}
+
+/// Whether there is more than what stands before the first frame.
+fn is_playable(path: &Path) -> bool {
+    /// Boxes `ftyp` and `moov` of one track are smaller; tables of a transport stream are, too.
+    const HEADER: u64 = 1500;
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > HEADER)
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!("{} cannot be removed: {error}", path.display());
+    }
+}

@@ -1,0 +1,236 @@
+//! What a webhook has not taken yet, kept on disk so that no restart loses it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+/// The file is written anew when so many of its lines are of no use any more.
+const USELESS: usize = 1000;
+
+/// A line of the file: an event that came, or one that is done with. A torn line, the last one after a
+/// crash, is skipped.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Entry {
+    Add { id: String, body: Box<RawValue> },
+    Done { id: String },
+}
+
+/// Keeps the events in memory, too, so as to write the file anew.
+pub struct Spool {
+    path: PathBuf,
+    file: Option<File>,
+    /// By number, so in the order in which they came.
+    waiting: BTreeMap<u64, (String, String)>,
+    numbers: BTreeMap<String, u64>,
+    next: u64,
+    useless: usize,
+    /// Whether the last attempt to write failed.
+    failing: bool,
+}
+
+impl Spool {
+    /// Opens the spool of an address in `folder`; what is in it, ids and bodies, is returned, too. One
+    /// that cannot be read or written is said in the log, and keeps nothing.
+    pub fn open(folder: &Path, url: &str) -> (Self, Vec<(String, String)>) {
+        let name: String = Sha256::digest(url.as_bytes())[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let path = folder.join(format!("{name}.jsonl"));
+        let mut spool = Self {
+            path,
+            file: None,
+            waiting: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next: 0,
+            useless: 0,
+            failing: false,
+        };
+        match fs::read(&spool.path) {
+            Ok(bytes) => spool.replay(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!("{}: {error}", spool.path.display()),
+        }
+        let left = spool.waiting.values().cloned().collect();
+        let written = spool.rewrite();
+        spool.note(written);
+        (spool, left)
+    }
+
+    /// Takes over what an earlier run left.
+    fn replay(&mut self, bytes: &[u8]) {
+        for line in bytes.split(|&byte| byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Entry::Add { id, body }) => self.insert(&id, body.get()),
+                Ok(Entry::Done { id }) => self.remove(&id),
+                Err(_) if line.is_empty() => {}
+                Err(error) => tracing::warn!("{}: {error}", self.path.display()),
+            }
+        }
+    }
+
+    pub fn add(&mut self, id: &str, body: &str) {
+        self.insert(id, body);
+        let entry = RawValue::from_string(body.to_owned()).map(|body| Entry::Add {
+            id: id.to_owned(),
+            body,
+        });
+        let written = entry.map_err(io::Error::from).and_then(|e| self.append(&e));
+        self.note(written);
+    }
+
+    pub fn done(&mut self, id: &str) {
+        self.remove(id);
+        self.useless += 2;
+        let written = if self.useless >= USELESS || self.waiting.is_empty() {
+            self.rewrite()
+        } else {
+            self.append(&Entry::Done { id: id.to_owned() })
+        };
+        self.note(written);
+    }
+
+    fn insert(&mut self, id: &str, body: &str) {
+        self.waiting
+            .insert(self.next, (id.to_owned(), body.to_owned()));
+        self.numbers.insert(id.to_owned(), self.next);
+        self.next += 1;
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some(number) = self.numbers.remove(id) {
+            self.waiting.remove(&number);
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        // Behind a failure the file has lines missing, perhaps half a line.
+        let Some(file) = self.file.as_mut().filter(|_| !self.failing) else {
+            return self.rewrite();
+        };
+        file.write_all(&line(entry)?)
+    }
+
+    /// Writes the file anew: whole, then under its name.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let waiting = self.waiting.values();
+        let entries = waiting.filter_map(|(id, body)| {
+            let (id, body) = (id.clone(), RawValue::from_string(body.clone()).ok()?);
+            Some(Entry::Add { id, body })
+        });
+        let mut bytes = Vec::new();
+        for entry in entries {
+            bytes.extend(line(&entry)?);
+        }
+        self.useless = 0;
+        self.file = None;
+        if bytes.is_empty() {
+            return match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        if let Some(folder) = self.path.parent() {
+            super::dated::private_folder(folder)?;
+        }
+        let temporary = self.path.with_extension("part");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&bytes)?;
+        fs::rename(&temporary, &self.path)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Says when writing begins to fail, and when it works again.
+    fn note(&mut self, written: io::Result<()>) {
+        let path = self.path.display();
+        match &written {
+            Err(error) if !self.failing => {
+                tracing::error!("{path}: {error}; a restart would lose events that wait");
+            }
+            Ok(()) if self.failing => tracing::info!("{path}: can be written again"),
+            _ => {}
+        }
+        self.failing = written.is_err();
+    }
+}
+
+/// `entry` as a line.
+fn line(entry: &Entry) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(entry)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn ids(left: &[(String, String)]) -> Vec<&str> {
+        left.iter().map(|(id, _)| id.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_not_done_is_there_again_in_order() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = folder.path().join("state");
+        let open = || Spool::open(&state, "http://host/hook");
+        let (mut spool, left) = open();
+        assert!(left.is_empty());
+        for i in 0..12 {
+            spool.add(&format!("event-{i}"), &format!(r#"{{"n":{i}}}"#));
+        }
+        for i in 0..10 {
+            spool.done(&format!("event-{i}"));
+        }
+        // Killed: no end of any kind.
+        std::mem::forget(spool);
+        let (mut spool, left) = open();
+        assert_eq!(ids(&left), ["event-10", "event-11"]);
+        assert_eq!(left[1].1, r#"{"n":11}"#);
+        let mode = fs::metadata(&spool.path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        spool.done("event-11");
+        spool.done("event-10");
+        assert!(!spool.path.exists(), "nothing waits");
+        spool.add("event-12", "{}");
+        assert_eq!(ids(&open().1), ["event-12"]);
+        assert_eq!(Spool::open(&state, "http://other/").1, []);
+    }
+
+    #[test]
+    fn a_torn_line_costs_only_itself() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let open = || Spool::open(folder.path(), "http://host/hook");
+        let (mut spool, _) = open();
+        spool.add("a", "{}");
+        spool.add("b", r#"{"long":"text"}"#);
+        let bytes = fs::read(&spool.path).expect("readable");
+        for length in 0..bytes.len() {
+            fs::write(&spool.path, &bytes[..length]).expect("writable");
+            let found = open().1.len();
+            let whole = bytes[..length].iter().filter(|&&b| b == b'\n').count();
+            // A line that lacks nothing but its line break is whole, too.
+            assert!(found == whole || found == whole + 1, "{length}");
+        }
+        fs::write(&spool.path, [0, 159, 10, b'{', 10]).expect("writable");
+        assert!(open().1.is_empty());
+    }
+}

@@ -1,0 +1,275 @@
+//! Events to other programs: POST, tried again until it is taken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::spool::Spool;
+use crate::live::backoff::Backoff;
+use crate::live::config;
+use crate::live::telemetry;
+
+/// Events that wait for one webhook; beyond them the oldest are dropped.
+const QUEUE: usize = 10_000;
+
+/// An event is tried again for so long.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The webhooks of the process, one an address. They stay: what was promised is delivered also after the
+/// configuration changed.
+pub struct Webhooks {
+    /// Where events wait for the next start; the reason if there is no such place.
+    folder: Result<PathBuf, String>,
+    started: Mutex<BTreeMap<String, Arc<Webhook>>>,
+}
+
+impl Webhooks {
+    pub fn new(config: &config::Config) -> Self {
+        Self {
+            folder: config
+                .state_folder()
+                .map(|folder| folder.join("webhooks"))
+                .map_err(|error| format!("{error:#}")),
+            started: Mutex::default(),
+        }
+    }
+
+    /// The webhook of an address, started if it is new. It takes over token and timeout.
+    pub fn get(&self, config: &config::Webhook) -> Result<Arc<Webhook>> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(webhook) = started.get(&config.url) {
+            *lock(&webhook.config) = config.clone();
+            return Ok(webhook.clone());
+        }
+        let folder = self.folder.clone().map_err(anyhow::Error::msg)?;
+        let webhook = Webhook::start(config, folder)?;
+        started.insert(config.url.clone(), webhook.clone());
+        Ok(webhook)
+    }
+}
+
+/// One event on its way.
+#[derive(Clone)]
+struct Parcel {
+    id: String,
+    body: String,
+    accepted: Instant,
+    /// `None` for one of an earlier run.
+    telemetry: Option<Arc<telemetry::Camera>>,
+}
+
+/// Delivers events to one address, in their order.
+pub struct Webhook {
+    config: Mutex<config::Webhook>,
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<Parcel>,
+    spool: Spool,
+}
+
+impl Webhook {
+    fn start(config: &config::Webhook, folder: PathBuf) -> Result<Arc<Self>> {
+        let (spool, left) = Spool::open(&folder, &config.url);
+        let waiting: VecDeque<_> = left
+            .into_iter()
+            .map(|(id, body)| Parcel {
+                id,
+                body,
+                accepted: Instant::now(),
+                telemetry: None,
+            })
+            .collect();
+        let label = label(&config.url);
+        if !waiting.is_empty() {
+            tracing::info!(
+                events = waiting.len(),
+                "{label}: events of an earlier run are delivered first"
+            );
+        }
+        let webhook = Arc::new(Self {
+            config: Mutex::new(config.clone()),
+            state: Mutex::new(State { waiting, spool }),
+            more: Condvar::new(),
+        });
+        let weak = Arc::downgrade(&webhook);
+        std::thread::Builder::new()
+            .name("webhook".into())
+            .spawn(move || deliver_all(&weak, &label))
+            .context("no thread for a webhook")?;
+        Ok(webhook)
+    }
+
+    /// Takes an event with its body, a JSON object; never waits for the network.
+    pub fn send(&self, id: &str, body: &[u8], telemetry: &Arc<telemetry::Camera>) {
+        let parcel = Parcel {
+            id: id.to_owned(),
+            body: String::from_utf8_lossy(body).into_owned(),
+            accepted: Instant::now(),
+            telemetry: Some(telemetry.clone()),
+        };
+        let mut state = lock(&self.state);
+        if state.waiting.len() >= QUEUE
+            && let Some(oldest) = state.waiting.pop_front()
+        {
+            oldest.give_up();
+            state.spool.done(&oldest.id);
+        }
+        state.spool.add(&parcel.id, &parcel.body);
+        state.waiting.push_back(parcel);
+        self.more.notify_one();
+    }
+
+    /// The oldest event that waits, once there is one; it stays in its place.
+    fn first(&self) -> Option<Parcel> {
+        let state = lock(&self.state);
+        let (state, _) = self
+            .more
+            .wait_timeout_while(state, Duration::from_secs(1), |s| s.waiting.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting.front().cloned()
+    }
+
+    fn done(&self, id: &str) {
+        let mut state = lock(&self.state);
+        // It may have been dropped for newer ones meanwhile.
+        if state.waiting.front().is_some_and(|first| first.id == id) {
+            state.waiting.pop_front();
+            state.spool.done(id);
+        }
+    }
+}
+
+impl Parcel {
+    /// Counts the loss.
+    fn give_up(&self) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.output_errors.inc();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What became of a request.
+enum Answer {
+    Taken,
+    /// It will never be taken.
+    Refused(String),
+    /// It may be taken later.
+    Failed(String),
+}
+
+fn deliver_all(webhook: &Weak<Webhook>, label: &str) {
+    let mut backoff = Backoff::default();
+    let mut failing = false;
+    while let Some(webhook) = webhook.upgrade() {
+        let Some(parcel) = webhook.first() else {
+            continue;
+        };
+        let config = lock(&webhook.config).clone();
+        match post(&config, &parcel) {
+            Answer::Taken => {
+                webhook.done(&parcel.id);
+                if std::mem::take(&mut failing) {
+                    tracing::info!("{label}: takes events again");
+                }
+                backoff = Backoff::default();
+            }
+            Answer::Refused(why) => {
+                tracing::error!(event = parcel.id, "{label}: refuses an event: {why}");
+                parcel.give_up();
+                webhook.done(&parcel.id);
+                backoff = Backoff::default();
+            }
+            Answer::Failed(why) if parcel.accepted.elapsed() >= PATIENCE => {
+                tracing::error!(event = parcel.id, "{label}: gave up on an event: {why}");
+                parcel.give_up();
+                webhook.done(&parcel.id);
+            }
+            Answer::Failed(why) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!("{label}: {why}; trying again");
+                }
+                drop(webhook);
+                std::thread::sleep(backoff.pause(Duration::ZERO, rand::random()));
+            }
+        }
+    }
+}
+
+fn post(config: &config::Webhook, parcel: &Parcel) -> Answer {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(config.timeout))
+        .http_status_as_error(false)
+        // A redirect would be followed with GET.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("facepipe/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    let mut request = agent
+        .post(&config.url)
+        .header("Content-Type", "application/json")
+        .header("Idempotency-Key", &parcel.id);
+    if let Some(token) = &config.token {
+        request = request.header("Authorization", format!("Bearer {}", token.reveal()));
+    }
+    let status = match request.send(parcel.body.as_bytes()) {
+        Ok(response) => response.status(),
+        // These name what cannot be sent, which may be the token or the address.
+        Err(ureq::Error::Http(_) | ureq::Error::BadUri(_)) => {
+            return Answer::Refused("its address or token cannot be sent".into());
+        }
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
+    match status.as_u16() {
+        200..=299 => Answer::Taken,
+        408 | 425 | 429 | 500.. => Answer::Failed(format!("it answers {status}")),
+        _ => Answer::Refused(format!("it answers {status}")),
+    }
+}
+
+/// An address for the log: without path and query, which hold the secret of many services.
+fn label(url: &str) -> String {
+    let end = url
+        .find("://")
+        .map(|at| at + 3)
+        .map(|start| (start, url[start..].find(['/', '?', '#'])));
+    let text = match end {
+        Some((start, Some(length))) => format!("{}/…", &url[..start + length]),
+        _ => url.to_owned(),
+    };
+    // Nor with `user:password@`.
+    match (text.find("://"), text.find('@')) {
+        (Some(scheme), Some(at)) => format!("webhook {}{}", &text[..scheme + 3], &text[at + 1..]),
+        _ => format!("webhook {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_tells_no_secret() {
+        for (url, expected) in [
+            (
+                "https://hooks.example.org/services/T0/B0/x?y=z",
+                "webhook https://hooks.example.org/…",
+            ),
+            ("http://127.0.0.1:8080", "webhook http://127.0.0.1:8080"),
+            ("http://me:pw@host/x", "webhook http://host/…"),
+            ("http://host?token=x", "webhook http://host/…"),
+        ] {
+            assert_eq!(label(url), expected);
+        }
+    }
+}

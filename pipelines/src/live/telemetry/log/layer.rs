@@ -1,0 +1,264 @@
+//! Events of `tracing` as lines.
+
+use std::fmt::{self, Write};
+use std::io::{IsTerminal, stderr};
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Format;
+use super::queue::Queue;
+
+/// Longer texts are cut, so that the queue has a size in bytes, too.
+const LONGEST: usize = 4096;
+
+/// Makes a line of each event.
+pub struct Lines {
+    format: Format,
+    colour: bool,
+    queue: Queue,
+}
+
+impl Lines {
+    pub fn new(format: Format, queue: Queue) -> Self {
+        let colour = format == Format::Text
+            && stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            format,
+            colour,
+            queue,
+        }
+    }
+}
+
+/// The camera that a span is of.
+struct Camera(String);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &Attributes, id: &Id, context: Context<S>) {
+        if attributes.metadata().name() != "camera" {
+            return;
+        }
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let (Some(span), Some(Value::String(name))) = (context.span(id), fields.0.remove("name"))
+        {
+            span.extensions_mut().insert(Camera(name));
+        }
+    }
+
+    fn on_event(&self, event: &Event, context: Context<S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let of_span = || {
+            let mut scope = context.event_scope(event)?;
+            scope.find_map(|span| Some(span.extensions().get::<Camera>()?.0.clone()))
+        };
+        let camera = match fields.0.remove("camera") {
+            Some(Value::String(camera)) => Some(camera),
+            _ => of_span(),
+        };
+        let message = match fields.0.remove("message") {
+            Some(Value::String(message)) => message,
+            _ => String::new(),
+        };
+        let line = Line {
+            time: jiff::Timestamp::now(),
+            level: *event.metadata().level(),
+            target: event.metadata().target(),
+            camera,
+            message,
+            fields: fields.0,
+        };
+        self.queue.push(match self.format {
+            Format::Text => line.text(self.colour),
+            Format::Json => line.json(),
+        });
+    }
+}
+
+/// What an event says.
+struct Line<'a> {
+    time: jiff::Timestamp,
+    level: Level,
+    target: &'a str,
+    camera: Option<String>,
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl Line<'_> {
+    /// Who speaks, unless it is this program.
+    fn speaker(&self) -> Option<&str> {
+        let ours = self.target == "facepipe" || self.target.starts_with("facepipe::");
+        (!ours).then_some(self.target)
+    }
+
+    /// `2026-01-31T12:00:00.000Z  INFO door: the stream is here frames=3`
+    fn text(&self, colour: bool) -> String {
+        let (on, off) = match (colour, self.level) {
+            (false, _) => ("", ""),
+            (true, Level::ERROR) => ("\x1b[31m", "\x1b[0m"),
+            (true, Level::WARN) => ("\x1b[33m", "\x1b[0m"),
+            (true, Level::INFO) => ("\x1b[32m", "\x1b[0m"),
+            (true, _) => ("\x1b[2m", "\x1b[0m"),
+        };
+        let mut out = format!("{:.3} {on}{:>5}{off} ", self.time, self.level.as_str());
+        for part in [self.camera.as_deref(), self.speaker()]
+            .into_iter()
+            .flatten()
+        {
+            out.push_str(part);
+            out.push_str(": ");
+        }
+        one_line(&mut out, &self.message);
+        for (name, value) in &self.fields {
+            out.push(' ');
+            out.push_str(name);
+            out.push('=');
+            match value {
+                Value::String(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => {
+                    one_line(&mut out, text);
+                }
+                other => out.push_str(&other.to_string()),
+            }
+        }
+        out
+    }
+
+    fn json(self) -> String {
+        let mut object = Map::new();
+        object.insert("time".into(), format!("{:.3}", self.time).into());
+        object.insert("level".into(), self.level.as_str().to_lowercase().into());
+        object.insert("target".into(), self.target.into());
+        if let Some(camera) = self.camera {
+            object.insert("camera".into(), camera.into());
+        }
+        object.insert("message".into(), self.message.into());
+        for (name, value) in self.fields {
+            object.entry(name).or_insert(value);
+        }
+        Value::Object(object).to_string()
+    }
+}
+
+/// Adds `text`, whose control characters can neither begin a line nor move a terminal's cursor.
+fn one_line(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\t' => out.push(' '),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+}
+
+/// The fields of an event.
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().into(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // Milliseconds and thousandths are enough, and what is read.
+        self.put(field, (value * 1000.0).round() / 1000.0);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = Cut::default();
+        // Fails when the text is cut.
+        let _ = write!(text, "{value:?}");
+        self.put(field, text.0);
+    }
+}
+
+/// Text up to [`LONGEST`] bytes.
+#[derive(Default)]
+struct Cut(String);
+
+impl Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = LONGEST.saturating_sub(self.0.len());
+        if text.len() <= room {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        self.0.push('…');
+        Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(message: &str, fields: &[(&str, Value)]) -> Line<'static> {
+        Line {
+            time: "2026-01-31T12:00:00.12345Z".parse().expect("a time"),
+            level: Level::WARN,
+            target: "gstreamer::rtspsrc",
+            camera: Some("door".into()),
+            message: message.into(),
+            fields: fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_line_for_people() {
+        let fields = [("object", "src 0".into()), ("more", 3.into())];
+        assert_eq!(
+            line("timeout", &fields).text(false),
+            "2026-01-31T12:00:00.123Z  WARN door: gstreamer::rtspsrc: timeout more=3 object=\"src 0\""
+        );
+    }
+
+    #[test]
+    fn foreign_text_forges_no_lines() {
+        let text = line("one\ntwo\x1b[2J", &[]).text(false);
+        assert!(text.ends_with(": one\\ntwo\\u{1b}[2J"), "{text}");
+        let json = line("one\ntwo", &[("level", "info".into())]).json();
+        assert!(!json.contains('\n'));
+        let json: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["message"], "one\ntwo");
+        assert_eq!(json["level"], "warn");
+        assert_eq!(json["camera"], "door");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let mut cut = Cut::default();
+        assert!(write!(cut, "{}", "é".repeat(5000)).is_err());
+        assert!(cut.0.len() <= LONGEST + 3 && cut.0.ends_with("é…"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The same message a few times a minute, and then how many more there were.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+/// So often a minute.
+const OFTEN: u64 = 3;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Messages that are told apart; beyond them all are taken for one.
+const MOST: usize = 512;
+
+/// Messages of the last minute. `T` is what is needed to say that there were more.
+pub struct Limit<T>(HashMap<u64, Seen<T>>);
+
+struct Seen<T> {
+    since: Instant,
+    count: u64,
+    what: T,
+}
+
+impl<T> Default for Limit<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> Limit<T> {
+    /// Whether a message is to be printed.
+    pub fn admit(&mut self, key: u64, now: Instant, what: impl FnOnce() -> T) -> bool {
+        let key = match self.0.len() < MOST || self.0.contains_key(&key) {
+            true => key,
+            false => 0,
+        };
+        match self.0.entry(key) {
+            Entry::Occupied(mut seen) => {
+                let seen = seen.get_mut();
+                seen.count += 1;
+                seen.count <= OFTEN
+            }
+            Entry::Vacant(place) => {
+                place.insert(Seen {
+                    since: now,
+                    count: 1,
+                    what: what(),
+                });
+                true
+            }
+        }
+    }
+
+    /// Forgets the messages whose minute is over; returns those that were held back, with their number.
+    pub fn expire(&mut self, now: Instant) -> Vec<(T, u64)> {
+        self.0
+            .extract_if(|_, seen| now.saturating_duration_since(seen.since) >= WINDOW)
+            .filter(|(_, seen)| seen.count > OFTEN)
+            .map(|(_, seen)| (seen.what, seen.count - OFTEN))
+            .collect()
+    }
+}
+
+/// A key for messages that differ in nothing but numbers.
+pub fn key(parts: &[&str], message: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for text in parts.iter().copied().chain([message]) {
+        for piece in text.split(|c: char| c.is_ascii_digit()) {
+            if !piece.is_empty() {
+                piece.hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_becomes_a_few_lines_and_a_count() {
+        let mut limit = Limit::default();
+        let start = Instant::now();
+        let flood = (0..1000).map(|i| key(&["rtpjitterbuffer"], &format!("lost packet #{i}")));
+        let printed = flood
+            .filter(|key| limit.admit(*key, start, || "lost"))
+            .count();
+        assert_eq!(printed, 3);
+        assert!(limit.admit(key(&["rtspsrc"], "lost packet"), start, || "other"));
+        assert!(limit.expire(start + WINDOW / 2).is_empty());
+        assert_eq!(limit.expire(start + WINDOW), [("lost", 997)]);
+        assert!(limit.admit(
+            key(&["rtpjitterbuffer"], "lost packet #7"),
+            start,
+            || "lost"
+        ));
+    }
+
+    #[test]
+    fn messages_that_are_all_different_take_no_memory() {
+        let mut limit = Limit::default();
+        let now = Instant::now();
+        let printed = (1..100_000)
+            .filter(|key| limit.admit(*key, now, || ()))
+            .count();
+        assert!(printed <= MOST + OFTEN as usize);
+        assert!(limit.0.len() <= MOST + 1);
+    }
+}

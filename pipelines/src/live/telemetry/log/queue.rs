@@ -1,0 +1,92 @@
+//! The way of lines to standard error: a queue and a thread that empties it. If nobody reads standard
+//! error, the queue fills up and lines are dropped and counted; nobody waits.
+
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::live::secret;
+
+/// Lines that wait at most.
+const MOST: usize = 2048;
+
+/// How often what was held back is looked through.
+const TICK: Duration = Duration::from_secs(1);
+
+static QUEUED: AtomicU64 = AtomicU64::new(0);
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Takes lines, without their secrets being gone yet.
+#[derive(Clone)]
+pub struct Queue(SyncSender<String>);
+
+impl Queue {
+    /// Puts in a line, without its end. Never waits.
+    pub fn push(&self, line: String) {
+        // Counted before it can be written.
+        QUEUED.fetch_add(1, Ordering::SeqCst);
+        if self.0.try_send(line).is_err() {
+            QUEUED.fetch_sub(1, Ordering::SeqCst);
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Starts the thread that writes, once a process.
+pub fn start() -> io::Result<Queue> {
+    static QUEUE: OnceLock<Queue> = OnceLock::new();
+    if let Some(queue) = QUEUE.get() {
+        return Ok(queue.clone());
+    }
+    let (sender, lines) = sync_channel(MOST);
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || empty(&lines))?;
+    Ok(QUEUE.get_or_init(|| Queue(sender)).clone())
+}
+
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::SeqCst)
+}
+
+/// Waits until all lines are written, but no longer than `patience`.
+pub fn flush(patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while WRITTEN.load(Ordering::SeqCst) < QUEUED.load(Ordering::SeqCst)
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn empty(lines: &Receiver<String>) {
+    let mut told = 0;
+    loop {
+        match lines.recv_timeout(TICK) {
+            Ok(line) => {
+                write(&line);
+                WRITTEN.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(RecvTimeoutError::Timeout) => super::gstreamer::tell_held_back(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let dropped = dropped();
+        if dropped > told {
+            tracing::warn!(
+                lines = dropped - told,
+                "lines of the log were dropped: nobody took them"
+            );
+            told = dropped;
+        }
+    }
+}
+
+fn write(line: &str) {
+    let mut line = secret::redact(line);
+    line.push('\n');
+    // Where the log cannot be written there is nowhere to say so.
+    let _ = io::stderr().write_all(line.as_bytes());
+}

@@ -1,0 +1,19 @@
+//! Faults that happen to `facepipe live`, each brought about for real: servers that are killed,
+//! networks that are cut, disks that are full. See `run.sh` and `soak.sh`.
+
+pub mod hook;
+pub mod lines;
+pub mod live;
+pub mod metrics;
+pub mod report;
+pub mod scenarios;
+pub mod scene;
+pub mod soak;
+pub mod viewer;
+
+use std::path::{Path, PathBuf};
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

@@ -1,0 +1,53 @@
+//! What came of a fault.
+
+use std::time::Duration;
+
+/// A line of the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub fault: String,
+    pub happened: String,
+    /// From the end of the fault until faces were found again.
+    pub good_again: Option<Duration>,
+    pub lost: String,
+    /// The longest that the other camera stood still.
+    pub other: Option<Duration>,
+}
+
+/// The end of a trial.
+#[derive(Debug)]
+pub enum Verdict {
+    Held(Row),
+    Failed(&'static str, anyhow::Error),
+    Skipped(&'static str, String),
+}
+
+/// The table, in Markdown.
+pub fn table(verdicts: &[Verdict]) -> String {
+    let seconds = |time: &Option<Duration>| {
+        time.map_or("–".into(), |time| format!("{:.1}", time.as_secs_f64()))
+    };
+    let mut text = String::from(
+        "| fault | what happened | good again after, s | lost | other camera stood still, s |\n\
+         | --- | --- | ---: | --- | ---: |\n",
+    );
+    for verdict in verdicts {
+        let line = match verdict {
+            Verdict::Held(row) => format!(
+                "| {} | {} | {} | {} | {} |\n",
+                row.fault,
+                row.happened,
+                seconds(&row.good_again),
+                row.lost,
+                seconds(&row.other)
+            ),
+            Verdict::Failed(fault, error) => {
+                let error = format!("{error:#}").replace('\n', " ").replace('|', "/");
+                format!("| {fault} | FAILED: {error} | | | |\n")
+            }
+            Verdict::Skipped(fault, reason) => format!("| {fault} | not tried: {reason} | | | |\n"),
+        };
+        text.push_str(&line);
+    }
+    text
+}

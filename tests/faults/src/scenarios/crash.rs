@@ -1,0 +1,283 @@
+//! Processes that end in the middle of writing, and a clock that is set.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+use crate::hook::Hook;
+use crate::lines::check;
+use crate::live::{START, facepipe};
+use crate::report::Row;
+use crate::scene::{Scene, Trial, VICTIM};
+
+/// Kills facepipe again and again while it writes lines, segments, events and the queue of a webhook.
+pub fn outputs(trial: &Trial) -> Result<Row> {
+    let hook = Hook::start()?;
+    let mut rng = StdRng::seed_from_u64(trial.seed);
+    let mut scene = Scene::prepared(trial, Scene::options(), "tcp", &mut |site| {
+        // Small files, so that every kill may hit a change of file, and events all the time.
+        site.cameras[0] += &format!(
+            "jsonl = {{ path = \"out/{VICTIM}.jsonl\", max-size = \"20 kB\" }}\n\
+             segments = {{ folder = \"out/segments\", length = \"1s\" }}\n\
+             events = {{ path = \"out/victim-events.jsonl\", left-after = \"1s\", \
+             webhooks = [{{ url = \"{}\" }}] }}\n",
+            hook.url()
+        );
+        Ok(())
+    })?;
+    let out = scene.site.path("out");
+    let kills = if trial.quick { 3 } else { 20 };
+    let (mut torn, mut longest) = (0, Duration::ZERO);
+    for kill in 0..kills {
+        hook.refuse(kill % 2 == 0);
+        // The camera goes and comes, which are events.
+        scene.victim.command(&format!("disconnect {VICTIM}"))?;
+        sleep(Duration::from_millis(rng.random_range(200..2500)));
+        scene.live.kill();
+        for file in jsonl(&out)? {
+            torn += usize::from(check(&file)?.1 > 0);
+        }
+        let (since, before) = (Instant::now(), stamp(&scene.site.lines(VICTIM)));
+        scene.live = scene.site.start()?;
+        while stamp(&scene.site.lines(VICTIM)) == before {
+            ensure!(since.elapsed() < START, "no line:\n{}", scene.site.log());
+            sleep(Duration::from_millis(20));
+        }
+        longest = longest.max(since.elapsed());
+    }
+    hook.refuse(false);
+    let events = scene.site.path("out/victim-events.jsonl");
+    let start = Instant::now();
+    // Everything that was written as an event must arrive.
+    let missing = loop {
+        let written: Vec<Value> = fs::read_to_string(&events)
+            .context("events")?
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        let taken: BTreeSet<String> = hook.bodies().iter().map(key).collect();
+        let missing: Vec<&Value> = written
+            .iter()
+            .filter(|event| !taken.contains(&key(event)))
+            .collect();
+        if missing.is_empty() && written.len() > kills {
+            break 0;
+        }
+        if start.elapsed() > START {
+            let first = missing.first().map(|event| event.to_string());
+            anyhow::bail!(
+                "{} of {} events did not arrive, such as {}",
+                missing.len(),
+                written.len(),
+                first.unwrap_or_default()
+            );
+        }
+        sleep(Duration::from_millis(200));
+    };
+    let delivered = hook.bodies().len();
+    let (mut count, mut files) = (0, 0);
+    for file in jsonl(&out)? {
+        let (lines, rest) = check(&file)?;
+        ensure!(
+            rest == 0 || file == scene.site.lines(VICTIM),
+            "{}: torn",
+            file.display()
+        );
+        count += lines;
+        files += 1;
+    }
+    let (playable, unplayable) = segments(&out.join("segments"))?;
+    ensure!(unplayable <= kills, "{unplayable} segments do not play");
+    let happened = format!(
+        "{kills} kills: {count} whole lines in {files} files ({torn} torn ends were cut off), \
+         {playable} segments play, {unplayable} were cut off before their first key frame, \
+         {delivered} events delivered, {missing} missing"
+    );
+    scene.finish(
+        "kill -9 while writing everything",
+        happened,
+        longest,
+        "the second before".into(),
+    )
+}
+
+/// Changes with every line that is written, also where the file is begun anew.
+fn stamp(path: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map_or((0, 0), |file| (file.ino(), file.len()))
+}
+
+/// An event by its own id, or by all of it.
+fn key(event: &Value) -> String {
+    event["id"]
+        .as_str()
+        .map_or_else(|| event.to_string(), Into::into)
+}
+
+/// The files of lines in a folder.
+fn jsonl(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .collect())
+}
+
+/// How many files of a folder play, and how many do not.
+fn segments(folder: &Path) -> Result<(usize, usize)> {
+    let (mut good, mut bad) = (0, 0);
+    for entry in fs::read_dir(folder).context("segments")? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|e| e != "mp4") {
+            continue;
+        }
+        let played = Command::new("gst-launch-1.0")
+            .args(["-q", "filesrc"])
+            .arg(format!("location={}", path.display()))
+            .args(["!", "decodebin", "!", "fakesink"])
+            .output()?;
+        if played.status.success() {
+            good += 1;
+        } else {
+            bad += 1;
+        }
+    }
+    Ok((good, bad))
+}
+
+/// Kills `facepipe gallery add` and `enroll` in the middle; the gallery must be readable at all times.
+pub fn gallery(trial: &Trial) -> Result<Row> {
+    let mut rng = StdRng::seed_from_u64(trial.seed);
+    let folder = tempfile::tempdir()?;
+    let gallery = folder.path().join("g.safetensors");
+    fs::copy(&trial.gallery, &gallery)?;
+    let photo = crate::root().join("media/multi_face.jpg");
+    let photos = folder.path().join("people/zoe");
+    fs::create_dir_all(&photos)?;
+    fs::copy(
+        crate::root().join("media/single_face.jpg"),
+        photos.join("1.jpg"),
+    )?;
+    ensure!(photo.is_file(), "no media: run `make setup`");
+    let (kills, mut killed, mut done) = (if trial.quick { 10 } else { 60 }, 0, 0);
+    let writing = |kill: usize| -> Result<Command> {
+        let mut command = facepipe()?;
+        if kill.is_multiple_of(2) {
+            command
+                .args(["gallery", "add"])
+                .arg(&gallery)
+                .arg("zoe")
+                .arg(photos.join("1.jpg"));
+        } else {
+            command
+                .arg("enroll")
+                .arg(folder.path().join("people"))
+                .arg("-o")
+                .arg(&gallery);
+        }
+        Ok(command)
+    };
+    let start = Instant::now();
+    ensure!(writing(0)?.output()?.status.success(), "gallery add");
+    // Kills all along the way, the last ones about when it is written.
+    let usual = start.elapsed().as_millis() as u64;
+    for kill in 0..kills {
+        let mut process = writing(kill)?
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        sleep(Duration::from_millis(
+            rng.random_range(usual / 2..usual + usual / 4),
+        ));
+        match process.try_wait()? {
+            Some(_) => done += 1,
+            None => {
+                process.kill()?;
+                killed += 1;
+            }
+        }
+        process.wait()?;
+        let read = facepipe()?
+            .args(["gallery", "info"])
+            .arg(&gallery)
+            .output()?;
+        ensure!(
+            read.status.success(),
+            "after kill {kill}: {}",
+            String::from_utf8_lossy(&read.stderr)
+        );
+    }
+    let left = fs::read_dir(folder.path())?.count();
+    Ok(Row {
+        fault: "kill -9 while a gallery is written".into(),
+        happened: format!(
+            "{killed} kills, {done} came too late: readable each time, {} temporary files left",
+            left - 2
+        ),
+        good_again: Some(Duration::ZERO),
+        lost: "the change".into(),
+        other: None,
+    })
+}
+
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+pub fn no_faketime() -> Option<String> {
+    (!Path::new(FAKETIME).exists()).then(|| "no libfaketime (Debian: libfaketime)".into())
+}
+
+/// The wall clock is set ahead and back, for facepipe alone.
+pub fn clock(trial: &Trial) -> Result<Row> {
+    let clock = tempfile::NamedTempFile::new()?;
+    fs::write(clock.path(), "+0")?;
+    let mut scene = Scene::prepared(trial, Scene::options(), "tcp", &mut |site| {
+        let file = clock.path().display().to_string();
+        for (name, value) in [
+            ("LD_PRELOAD", FAKETIME),
+            ("FAKETIME_TIMESTAMP_FILE", &file),
+            ("FAKETIME_NO_CACHE", "1"),
+            // A clock that is set leaves the monotonic one alone.
+            ("DONT_FAKE_MONOTONIC", "1"),
+        ] {
+            site.env.push((name.into(), value.into()));
+        }
+        Ok(())
+    })?;
+    let mut longest = Duration::ZERO;
+    let mut days = BTreeSet::new();
+    for step in ["+86400", "-3600", "+0"] {
+        fs::write(clock.path(), step)?;
+        let (pause, count) = scene
+            .lines
+            .longest_pause(Duration::from_secs(trial.stall + 3))?;
+        ensure!(count > 0, "no frames after {step}");
+        longest = longest.max(pause);
+        let since = Instant::now();
+        scene.good_again(since, |line| {
+            line["time"].as_str().is_some_and(|t| t.len() > 10)
+        })?;
+        let text = fs::read_to_string(scene.site.lines(VICTIM))?;
+        let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
+        let day = last["time"].as_str().and_then(|t| t.get(..13));
+        days.insert(day.unwrap_or_default().to_owned());
+    }
+    ensure!(days.len() > 1, "the clock was not set: {days:?}");
+    ensure!(scene.reconnects()? == 0, "the camera was connected anew");
+    let happened = format!(
+        "no reconnect, longest pause {:.1} s; lines carry the new time",
+        longest.as_secs_f64()
+    );
+    scene.finish(
+        "clock set a day ahead, an hour back",
+        happened,
+        Duration::ZERO,
+        "nothing".into(),
+    )
+}

@@ -1,0 +1,217 @@
+//! Two cameras on servers of their own: one that faults happen to, and one that must not notice.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use face_rtsp_server::{Options, Server};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lines::Lines;
+use crate::live::{self, Live, START, Site};
+use crate::metrics::Metrics;
+use crate::report::Row;
+
+/// Twenty seconds of one face, always in view.
+pub const CLIP: &str = "WolfgangLanger_Pexels.mp4";
+
+/// The camera that faults happen to.
+pub const VICTIM: &str = "victim";
+
+/// The other one.
+pub const OTHER: &str = "other";
+
+/// Longer than this the other camera must never stand still.
+const UNTOUCHED: Duration = Duration::from_secs(3);
+
+/// The longest that an end by SIGTERM may take, with what a busy machine adds.
+const END: Duration = Duration::from_millis(2500);
+
+/// What all trials share.
+pub struct Trial {
+    /// Seconds without a frame after which a camera is connected anew.
+    pub stall: u64,
+    pub seed: u64,
+    /// Shorter, for a test.
+    pub quick: bool,
+    pub gallery: PathBuf,
+    _folder: TempDir,
+}
+
+impl Trial {
+    pub fn new(stall: u64, seed: u64, quick: bool) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        Ok(Self {
+            stall,
+            seed,
+            quick,
+            gallery: live::enroll(folder.path(), "anna")?,
+            _folder: folder,
+        })
+    }
+
+    /// One of two durations, in seconds.
+    pub fn seconds(&self, full: u64, quick: u64) -> Duration {
+        Duration::from_secs(if self.quick { quick } else { full })
+    }
+}
+
+pub struct Scene {
+    pub victim: Server,
+    pub site: Site,
+    pub live: Live,
+    pub lines: Lines,
+    _other: Server,
+    steady: Steady,
+}
+
+/// Adds to the site before it starts.
+pub type Prepare<'a> = &'a mut dyn FnMut(&mut Site) -> Result<()>;
+
+impl Scene {
+    /// Starts the servers and facepipe, and waits until both cameras are good.
+    pub fn start(context: &Trial, victim: Options, transport: &str) -> Result<Self> {
+        Self::prepared(context, victim, transport, &mut |_| Ok(()))
+    }
+
+    pub fn prepared(
+        context: &Trial,
+        victim: Options,
+        transport: &str,
+        prepare: Prepare,
+    ) -> Result<Self> {
+        let victim = Server::start(victim)?;
+        Self::with_server(context, victim, transport, prepare)
+    }
+
+    pub fn with_server(
+        context: &Trial,
+        victim: Server,
+        transport: &str,
+        prepare: Prepare,
+    ) -> Result<Self> {
+        let other = Server::start(Options::new(&[&format!("{OTHER}={CLIP},rate=15")]))?;
+        let mut site = Site::new(context.stall, Some(&context.gallery))?;
+        let more = format!("transport = \"{transport}\"");
+        site.camera(VICTIM, &victim.url(VICTIM), &more);
+        site.camera(OTHER, &other.url(OTHER), "");
+        prepare(&mut site)?;
+        let live = site.start()?;
+        let mut lines = Lines::follow(&site.lines(VICTIM));
+        let begin = || -> Result<()> {
+            live.wait_for_frames(OTHER, 10)?;
+            lines.good_again(Instant::now(), START, |_| true)?;
+            Ok(())
+        };
+        let mut begin = begin;
+        begin().with_context(|| format!("at the start; log:\n{}", tail(&site.log())))?;
+        let steady = Steady::watch(site.port);
+        Ok(Self {
+            victim,
+            site,
+            live,
+            lines,
+            _other: other,
+            steady,
+        })
+    }
+
+    /// The options of a server with the usual camera.
+    pub fn options() -> Options {
+        Options::new(&[&format!("{VICTIM}={CLIP},rate=15")])
+    }
+
+    pub fn good_again(
+        &mut self,
+        since: Instant,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Duration> {
+        self.lines
+            .good_again(since, Duration::from_secs(90), wanted)
+            .with_context(|| format!("log:\n{}", tail(&self.site.log())))
+    }
+
+    pub fn reconnects(&self) -> Result<u64> {
+        let metrics = self.live.metrics()?;
+        Ok(metrics.of("facepipe_reconnects_total", VICTIM) as u64)
+    }
+
+    /// Checks what holds for every fault, and ends.
+    pub fn finish(
+        mut self,
+        fault: impl Into<String>,
+        happened: String,
+        good_again: Duration,
+        lost: String,
+    ) -> Result<Row> {
+        ensure!(self.live.is_alive(), "facepipe died:\n{}", self.site.log());
+        let other = self.steady.stop();
+        ensure!(
+            other < UNTOUCHED,
+            "the other camera stood still for {} s",
+            other.as_secs_f64()
+        );
+        let end = self.live.terminate()?;
+        ensure!(end < END, "SIGTERM took {} s", end.as_secs_f64());
+        Ok(Row {
+            fault: fault.into(),
+            happened,
+            good_again: Some(good_again),
+            lost,
+            other: Some(other),
+        })
+    }
+}
+
+/// The last lines of a log.
+pub fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// Watches whether the other camera's frames go on.
+struct Steady {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Duration>>,
+}
+
+impl Steady {
+    fn watch(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let watch = move || {
+            let (mut last, mut since, mut longest) = (0.0, Instant::now(), Duration::ZERO);
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok(metrics) = Metrics::read(port) {
+                    let frames = metrics.of("facepipe_frames_processed_total", OTHER);
+                    longest = longest.max(since.elapsed());
+                    if frames != last {
+                        (last, since) = (frames, Instant::now());
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            longest.max(since.elapsed())
+        };
+        Self {
+            stop,
+            thread: Some(std::thread::spawn(watch)),
+        }
+    }
+
+    fn stop(&mut self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        let joined = self.thread.take().map(JoinHandle::join);
+        joined.and_then(Result::ok).unwrap_or(Duration::MAX)
+    }
+}
+
+impl Drop for Steady {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
