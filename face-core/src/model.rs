@@ -395,7 +395,9 @@ impl Descriptor {
         let complete = match self.decoder.as_str() {
             "expectation" => self.values.len() > 1,
             "classes" => self.labels.len() > 1,
-            "embedding" => self.dimensions.is_some_and(|d| (1..=MOST_DIMENSIONS).contains(&d)),
+            "embedding" => self
+                .dimensions
+                .is_some_and(|d| (1..=MOST_DIMENSIONS).contains(&d)),
             _ => true,
         };
         if !complete {
