@@ -243,7 +243,7 @@ impl<'a> Picture<'a> {
         let stride = width * 4 * bytes;
         buffer.resize(stride * rows.len(), 0);
         // GStreamer reads pixels of UYVP in pairs: the last of an odd number would be read beyond the
-        // end of its row. It stays black.
+        // end of its row. It takes the colour of the one before.
         let whole = match format.format() {
             gst_video::VideoFormat::Uyvp => width & !1,
             _ => width,
@@ -272,6 +272,10 @@ impl<'a> Picture<'a> {
                     row as i32,
                     whole as i32,
                 );
+            }
+            let last = line.len() - 4 * bytes;
+            if whole < width && last > 0 {
+                line.copy_within(last - 4 * bytes..last, last);
             }
         }
         // Unpacked formats lead with alpha; of 16-bit components (native endian) the high byte counts.

@@ -7,7 +7,7 @@ use super::Mode;
 use super::effect::{self, Block};
 use super::paint::{Image, Paint};
 use super::planes::{self, Component};
-use super::region::Region;
+use super::region::{self, Region};
 use super::settings::Settings;
 
 /// Hides faces in the frames of one format and size.
@@ -84,6 +84,7 @@ impl Hider {
             .iter()
             .filter_map(|rect| Region::new(rect, settings.margin, settings.shape, align, size))
             .collect();
+        let regions = region::bounded(regions, size);
         if regions.is_empty() {
             return Ok(());
         }

@@ -87,6 +87,23 @@ impl Region {
     }
 }
 
+/// Regions of more pixels than so many frames are hidden as one.
+const MOST_FRAMES: usize = 16;
+
+/// `regions`, or one as large as the frame where they would be hidden one upon the other for very long.
+pub fn bounded(regions: Vec<Region>, (width, height): (usize, usize)) -> Vec<Region> {
+    let pixels = |region: &Region| region.columns.len() * region.rows.len();
+    if regions.iter().map(pixels).sum::<usize>() <= MOST_FRAMES * width * height {
+        return regions;
+    }
+    vec![Region {
+        columns: 0..width,
+        rows: 0..height,
+        side: width.max(height) as f64,
+        ellipse: None,
+    }]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +123,17 @@ mod tests {
         let rect = Rect::new(20.0, 30.0, 10.0, 20.0);
         let wide = Region::new(&rect, 0.5, Shape::Rectangle, (1, 1), SIZE).expect("inside");
         assert_eq!((wide.columns, wide.rows), (15..35, 20..60));
+    }
+
+    #[test]
+    fn very_many_regions_become_one_that_hides_no_less() {
+        let whole = Rect::new(0.0, 0.0, 101.0, 75.0);
+        let regions = |count| vec![region(whole, Shape::Ellipse).expect("inside"); count];
+        assert_eq!(bounded(regions(16), SIZE).len(), 16);
+        let one = bounded(regions(17), SIZE);
+        assert_eq!(one.len(), 1);
+        assert_eq!((&one[0].columns, &one[0].rows), (&(0..101), &(0..75)));
+        assert_eq!(one[0].span(0..1), 0..101, "its corners, too");
     }
 
     #[test]
