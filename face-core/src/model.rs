@@ -281,7 +281,7 @@ impl Model {
             other => other,
         })?;
         let descriptor = str::from_utf8(&text)
-            .map_err(|e| e.to_string())
+            .map_err(|e| format!("not a model descriptor: {e}"))
             .and_then(Descriptor::parse)
             .map_err(|cause| Error::invalid(&path, format!("{cause} ({DESCRIPTOR_HELP})")))?;
         Ok(Self {
