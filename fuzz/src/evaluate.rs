@@ -1,12 +1,8 @@
 //! `facepipe evaluate`: the readers of labels.
 
-#[path = "../../pipelines/src/evaluate/cvat.rs"]
 pub mod cvat;
-#[path = "../../pipelines/src/evaluate/input.rs"]
 mod input;
-#[path = "../../pipelines/src/evaluate/mot.rs"]
 pub mod mot;
-#[path = "../../pipelines/src/evaluate/truth.rs"]
 pub mod truth;
 
 /// What must hold of all labels that were read, whatever the file said.

@@ -1,4 +1,4 @@
-//! Parsers that belong to a program and not to a library.
+//! Parsers that belong to a program and not to a library. The folders in here are links to its own.
 #![allow(dead_code)]
 
 pub mod evaluate;
