@@ -108,6 +108,11 @@ struct Fleet {
 impl Fleet {
     /// Stops what is not in `config` as it runs, and starts what is only there.
     fn apply(&mut self, config: &Config) {
+        for camera in &config.cameras {
+            if let (Some(username), Some(password)) = (&camera.username, &camera.password) {
+                password.hide_with(username);
+            }
+        }
         let (keep, stop): (Vec<_>, Vec<_>) = std::mem::take(&mut self.cameras)
             .into_iter()
             .partition(|handle| config.cameras.contains(handle.config()));
