@@ -43,7 +43,7 @@ deny: ## check licences, duplicate versions and known vulnerabilities of all cra
 # Each target runs for so many seconds.
 FUZZ_SECONDS ?= 60
 
-fuzz: setup ## fuzz every parser of foreign bytes (FUZZ_SECONDS=60 each)
+fuzz: ## fuzz every parser of foreign bytes (FUZZ_SECONDS=60 each)
 	@bash scripts/fuzz.sh $(FUZZ_SECONDS)
 
 install: build ## install for this user, below ~/.local

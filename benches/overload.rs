@@ -85,6 +85,11 @@ fn main() {
         dropped[1],
         dropped[2]
     );
+    let since = outcome.since_examined();
+    println!(
+        "longest time without a detection: {:.0} ms of the stream",
+        since.iter().max().copied().unwrap_or_default() as f64 / 1e6
+    );
     println!(
         "{tracks} tracks in {:.1} rounds of the clip; names {:?}",
         outcome.came.len() as f64 / 472.0,

@@ -242,11 +242,17 @@ impl<'a> Picture<'a> {
         let rows = rows.start.min(height.saturating_sub(1))..rows.end.min(height);
         let stride = width * 4 * bytes;
         buffer.resize(stride * rows.len(), 0);
+        // GStreamer reads pixels of UYVP in pairs: the last of an odd number would be read beyond the
+        // end of its row. It stays black.
+        let whole = match format.format() {
+            gst_video::VideoFormat::Uyvp => width & !1,
+            _ => width,
+        };
         let raw = frame.as_ptr();
         for (row, line) in rows.clone().zip(buffer.chunks_exact_mut(stride)) {
             // SAFETY: `raw` is a frame that is mapped for reading as long as `frame` is borrowed, so
             // its planes and strides are what the unpack function of its own format expects, and
-            // `row` lies inside; `line` holds `width` pixels of the unpack format. (The safe wrapper
+            // `row` lies inside; `line` holds `width` pixels of the unpack format, `whole` at most. (The safe wrapper
             // panics on formats whose chroma has fewer rows, and on tiles and palettes.)
             unsafe {
                 let info = format.to_glib_none().0;
@@ -264,7 +270,7 @@ impl<'a> Picture<'a> {
                     (*raw).info.stride.as_ptr(),
                     0,
                     row as i32,
-                    width as i32,
+                    whole as i32,
                 );
             }
         }

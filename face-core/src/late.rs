@@ -46,7 +46,7 @@ pub const WINDOW: u64 = 4000 * MILLISECOND;
 /// A late stage works all the same after a pause as long as this and as [`RESTS`] times what its last
 /// work took, so that tracks, which live for a second, go on.
 pub const LONGEST_PAUSE: u64 = 500 * MILLISECOND;
-const RESTS: u64 = 4;
+const RESTS: u64 = 2;
 
 /// A stage that was late for this long has nothing left to leave out.
 const EXHAUSTED: u64 = 2000 * MILLISECOND;
@@ -172,8 +172,8 @@ pub struct Lateness {
     before: Option<(i64, bool)>,
     /// When a frame last came in that had surely not waited.
     fresh_at: u64,
-    /// Passing frames on until that is so again.
-    probing: bool,
+    /// Since when frames have been passed on until that is so again.
+    probing: Option<u64>,
     /// When the last work ended, or began if it did not end yet.
     worked: Option<u64>,
     /// The frame that it was on.
@@ -268,18 +268,22 @@ impl Lateness {
             self.late_at = Some(now);
         }
         // Behind one that was passed on, those that wait come in at once, so that their lags fall.
-        let is_fresh =
-            |(before, passed): (i64, bool)| passed && before.saturating_sub(lag) < duration / 2;
-        if self.before.is_some_and(is_fresh) {
+        let is_fresh = |(before, passed): (i64, bool)| {
+            passed && before.abs_diff(lag) < duration.unsigned_abs() / 2
+        };
+        // A source that gives its frames in bunches never looks idle.
+        let in_vain = |since: u64| now.saturating_sub(since) > LONGEST_PAUSE;
+        if self.before.is_some_and(is_fresh) || self.probing.is_some_and(in_vain) {
             self.fresh_at = now;
-            self.probing = false;
-        } else {
+            self.probing = None;
+        } else if self.probing.is_none() {
             // Only an overloaded stage needs it: elsewhere frames come in all the time without waiting.
             let recent = |then: u64| now.saturating_sub(then) <= WINDOW / 2;
-            self.probing |= self.late_at.is_some_and(recent) && !recent(self.fresh_at);
+            let probes = self.late_at.is_some_and(recent) && !recent(self.fresh_at);
+            self.probing = probes.then_some(now);
         }
         let too_late = self.wanted.is_some_and(|wanted| time < wanted);
-        self.late || self.probing || too_late
+        self.late || self.probing.is_some() || too_late
     }
 
     /// Work ended at `now`, which `took` so long.
@@ -433,6 +437,15 @@ mod tests {
         }
         assert!(longest <= LONGEST_PAUSE + 30 * MS + 45 * MS, "{longest}");
         assert!(lateness.is_exhausted(1000 * (FRAME + 5 * MS)));
+    }
+
+    #[test]
+    fn a_source_that_gives_frames_in_bunches_is_no_overload() {
+        let mut line = Line::new();
+        line.run(1000, |n| (3 - n % 4) * FRAME, |_| 20 * MS);
+        // The last of each bunch, less the times of looking for more.
+        assert!(line.worked.len() > 180, "{}", line.worked.len());
+        assert!(line.worst(0..1000) <= 160);
     }
 
     #[test]

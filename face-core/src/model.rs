@@ -199,6 +199,9 @@ const LARGEST_WEIGHTS: u64 = 2 << 30;
 /// The most pixels that a model is given at a time: a frame of 8K is (7680 x 4320).
 pub const MOST_INPUT_PIXELS: usize = 1 << 25;
 
+/// The longest embedding; galleries take no longer ones.
+const MOST_DIMENSIONS: usize = 8192;
+
 /// The longest name of an input or of a dimension.
 const LONGEST_NAME: usize = 256;
 
@@ -392,16 +395,18 @@ impl Descriptor {
         let complete = match self.decoder.as_str() {
             "expectation" => self.values.len() > 1,
             "classes" => self.labels.len() > 1,
-            "embedding" => self.dimensions.is_some_and(|d| (1..=65536).contains(&d)),
+            "embedding" => self
+                .dimensions
+                .is_some_and(|d| (1..=MOST_DIMENSIONS).contains(&d)),
             _ => true,
         };
         if !complete {
             let missing = match self.decoder.as_str() {
-                "expectation" => "values",
-                "classes" => "labels",
-                _ => "dimensions",
+                "expectation" => "`values`, two at least".to_owned(),
+                "classes" => "`labels`, two at least".to_owned(),
+                _ => format!("`dimensions`, 1 to {MOST_DIMENSIONS}"),
             };
-            return Err(format!("decoder `{}` needs `{missing}`", self.decoder));
+            return Err(format!("decoder `{}` needs {missing}", self.decoder));
         }
         Ok(())
     }

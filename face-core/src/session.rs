@@ -152,6 +152,9 @@ fn environment() -> Result<&'static Environment, Error> {
     Ok(ENVIRONMENT.get_or_init(|| created))
 }
 
+/// The most numbers of one input or output: the largest input has as many.
+const MOST_NUMBERS: usize = 3 * MOST_INPUT_PIXELS;
+
 /// What sessions can differ in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Options {
@@ -359,14 +362,19 @@ impl SharedSession {
         Ok(shared)
     }
 
-    /// All tensors must be float32: nothing here converts.
+    /// All tensors must be float32, as nothing here converts, and of bounded size.
     fn check(&self) -> Result<(), Error> {
         for outlet in self.session.inputs().iter().chain(self.session.outputs()) {
             match outlet.dtype() {
                 ValueType::Tensor {
                     ty: TensorElementType::Float32,
+                    shape,
                     ..
-                } => {}
+                } => {
+                    // Sizes that are not known yet are below 0.
+                    let shape: Vec<usize> = shape.iter().map(|d| (*d).max(1) as usize).collect();
+                    self.check_size(outlet.name(), &shape)?;
+                }
                 other => {
                     return Err(self.unfit(format!(
                         "`{}` is {other}, only float32 tensors are supported",
@@ -376,6 +384,16 @@ impl SharedSession {
             }
         }
         Ok(())
+    }
+
+    fn check_size(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        let numbers = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        match numbers.is_some_and(|n| n <= MOST_NUMBERS) {
+            true => Ok(()),
+            false => Err(self.unfit(format!(
+                "`{name}` has the shape {shape:?}; more than {MOST_NUMBERS} numbers are not taken"
+            ))),
+        }
     }
 
     /// The error for a model that does not do what its descriptor says.
@@ -456,6 +474,7 @@ impl Runner {
         binding.clear_outputs();
         let mut outputs = Vec::new();
         for (outlet, shape) in shared.session.outputs().iter().zip(shapes) {
+            shared.check_size(outlet.name(), &shape)?;
             let mut output = Tensor::<f32>::new(&allocator, shape).map_err(failed)?;
             binding
                 .bind_output(outlet.name(), &mut output)

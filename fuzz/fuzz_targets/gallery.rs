@@ -1,4 +1,4 @@
-//! A gallery's file, copied to memory as small ones are and mapped as large ones are.
+//! A gallery's file, as small ones are read, and as large ones, whose exact numbers stay in the file.
 #![no_main]
 
 use std::cell::RefCell;
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     FILE.with_borrow_mut(|file| {
         write(data, file).expect("room for a file");
         for large in [u64::MAX, 0] {
-            let Ok(gallery) = Gallery::read_mapped_from(file.path(), large) else {
+            let Ok(gallery) = Gallery::read_large_from(file.path(), large) else {
                 continue;
             };
             let mut query = vec![0.0; gallery.dimensions()];

@@ -9,7 +9,6 @@ use std::sync::Once;
 use arbitrary::{Arbitrary, Unstructured};
 use face_core::meta::{self, META_NAME};
 use gst::meta::CustomMeta;
-use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::VideoRegionOfInterestMeta;
 use libfuzzer_sys::fuzz_target;

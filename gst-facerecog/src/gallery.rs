@@ -351,8 +351,8 @@ impl Gallery {
 
     /// Reads a gallery file that is treated as a large one from `large` bytes on.
     #[cfg(fuzzing)]
-    pub fn read_mapped_from(path: &Path, large: u64) -> Result<Self, Error> {
-        file::read(path, large)
+    pub fn read_large_from(path: &Path, large: u64) -> Result<Self, Error> {
+        Ok(file::read(path, large)?.0)
     }
 
     /// Whether both have the same model, rows and embeddings, these in 16 bits: nothing is read from files.

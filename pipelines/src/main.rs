@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod source;
 mod stages;
+mod top;
 mod ui;
 mod video;
 
@@ -59,6 +60,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Run(run::Args),
     Live(live::Args),
+    Top(top::Args),
     Bench(bench::Args),
 }
 
@@ -107,6 +109,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Live(args) => live::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

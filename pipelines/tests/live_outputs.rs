@@ -179,6 +179,31 @@ fn decoded(path: &Path) -> usize {
     text.matches("chain   ******* (identity0:sink)").count()
 }
 
+/// How many frames each whole fragment of an MP4 file has.
+fn fragments(path: &Path) -> Vec<usize> {
+    let bytes = fs::read(path).expect("readable");
+    let number = |at: usize| {
+        let four = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_be_bytes(four) as usize)
+    };
+    let (mut at, mut samples, mut found) = (0, 0, Vec::new());
+    while let Some(length) = number(at).filter(|&length| length >= 8 && at + length <= bytes.len())
+    {
+        let body = &bytes[at..at + length];
+        match &body[4..8] {
+            b"moof" => {
+                let run = body.windows(4).position(|name| name == b"trun");
+                // Behind the name stand version and flags.
+                samples = run.and_then(|run| number(at + run + 8)).expect("a run");
+            }
+            b"mdat" => found.push(samples),
+            _ => {}
+        }
+        at += length;
+    }
+    found
+}
+
 /// Seconds of a file, by the tool that players would believe.
 #[track_caller]
 fn duration(path: &Path) -> f64 {
@@ -431,7 +456,13 @@ fn a_killed_program_leaves_files_that_can_be_read() {
     let count =
         |path: &Path| fs::read(path).map_or(0, |b| b.iter().filter(|&&b| b == b'\n').count());
     let mut live = Live::start(folder.path(), &config);
-    live.wait("four seconds of lines", || count(&lines) > 96);
+    let spool = folder.path().join("state/webhooks");
+    live.wait("lines, an event and three fragments of video", || {
+        let video = files(&seg, "mp4");
+        count(&lines) > 48
+            && !files(&spool, "jsonl").is_empty()
+            && video.first().is_some_and(|path| fragments(path).len() >= 3)
+    });
     live.kill();
 
     let before = count(&lines);
@@ -443,9 +474,8 @@ fn a_killed_program_leaves_files_that_can_be_read() {
     let pieces = files(&seg, "mp4");
     assert_eq!(pieces.len(), 1);
     let frames = decoded(&pieces[0]);
-    // A fragment a second; four were seen, the last may be missing.
-    assert!(frames > 60, "{frames} frames of {before} lines");
-    let spool = folder.path().join("state/webhooks");
+    let whole = fragments(&pieces[0]);
+    assert_eq!(frames, whole.iter().sum::<usize>(), "{whole:?}");
     let waiting = files(&spool, "jsonl");
     assert_eq!(waiting.len(), 1, "an event waits for its webhook");
     assert_private(&waiting[0]);

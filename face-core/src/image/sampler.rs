@@ -281,7 +281,8 @@ impl Sampler {
             (w - 0.5, h - 0.5),
         ]
         .map(|(x, y)| to_source.apply(Point::new(x, y)));
-        // Beyond the sizes of pictures nothing remains to be averaged. (NaN becomes 1.)
+        // Beyond the sizes of pictures nothing remains to be averaged.
+        #[expect(clippy::manual_clamp, reason = "NaN becomes 1")]
         let factor = to_source.scale().floor().max(1.0).min(65_536.0);
         let margin = factor + 1.0;
         let bound = |value: f64, limit: usize| value.clamp(0.0, limit as f64);

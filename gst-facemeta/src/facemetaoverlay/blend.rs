@@ -63,6 +63,11 @@ pub fn blend(
     frame: &mut VideoFrameRef<&mut gst::BufferRef>,
     overlay: &Overlay,
 ) -> Result<(), glib::BoolError> {
+    if is_overrun(frame.format(), frame.width()) {
+        return Err(glib::bool_error!(
+            "UYVP of odd width cannot be drawn on; put videoconvert in front"
+        ));
+    }
     let surface = &overlay.surface;
     let (right, bottom) = (overlay.x + surface.width, overlay.y + surface.height);
     if !is_plain(&frame.format_info()) || right > frame.width() || bottom > frame.height() {
@@ -92,6 +97,11 @@ pub fn blend(
         y0 += TILE;
     }
     Ok(())
+}
+
+/// Whether GStreamer, which packs pixels of UYVP in pairs, would write beyond the end of rows.
+fn is_overrun(format: VideoFormat, width: u32) -> bool {
+    format == VideoFormat::Uyvp && width % 2 == 1
 }
 
 /// Whether the samples of a pixel lie where its coordinates say, in whole bytes.
@@ -214,7 +224,7 @@ mod tests {
             }
             for (width, height) in [(160, 128), (161, 131)] {
                 // GStreamer swaps U and V of the last column each time it packs such a row.
-                if format == VideoFormat::Nv61 && width % 2 == 1 {
+                if format == VideoFormat::Nv61 && width % 2 == 1 || is_overrun(format, width) {
                     continue;
                 }
                 let info = VideoInfo::builder(format, width, height)

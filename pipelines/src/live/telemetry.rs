@@ -43,14 +43,6 @@ impl Counter {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    pub fn inc(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
     pub fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);
     }

@@ -14,6 +14,8 @@ pub struct Dated {
     folder: PathBuf,
     before: String,
     after: String,
+    /// Time and number of the name given last.
+    last: Option<(String, u64)>,
 }
 
 impl Dated {
@@ -22,6 +24,7 @@ impl Dated {
             folder: folder.into(),
             before,
             after,
+            last: None,
         }
     }
 
@@ -42,39 +45,44 @@ impl Dated {
         )
     }
 
-    /// A path that nothing has yet, behind all others of its second, also where the first of those were
-    /// removed.
-    pub fn free(&self, time: Timestamp) -> PathBuf {
+    /// A path that nothing has, and that sorts behind all others of its second: also behind those that
+    /// were removed.
+    pub fn free(&mut self, time: Timestamp) -> PathBuf {
         let stamp = time.strftime("%Y%m%dT%H%M%SZ").to_string();
-        let last = self.keyed().into_iter().map(|(key, _)| key);
-        let next = last
+        let there = self.keys().into_iter().map(|(key, _)| key);
+        let number = there
+            .chain(self.last.take())
             .filter(|(other, _)| *other == stamp)
-            .map(|(_, number)| number.saturating_add(1))
-            .max();
-        let more = next.map_or(String::new(), |number| format!("-{number}"));
-        self.folder
-            .join(format!("{}{stamp}{more}{}", self.before, self.after))
+            .map(|(_, number)| number + 1)
+            .max()
+            .unwrap_or(0);
+        let more = match number {
+            0 => String::new(),
+            number => format!("-{number}"),
+        };
+        let name = format!("{}{stamp}{more}{}", self.before, self.after);
+        self.last = Some((stamp, number));
+        self.folder.join(name)
     }
 
     /// The files that are there, by their times.
     pub fn existing(&self) -> Vec<PathBuf> {
-        let mut found = self.keyed();
+        let mut found = self.keys();
         found.sort();
         found.into_iter().map(|(_, path)| path).collect()
     }
 
-    /// The files that are there, with time and number.
-    fn keyed(&self) -> Vec<((String, u64), PathBuf)> {
+    /// The files that are there with their times and numbers.
+    fn keys(&self) -> Vec<((String, u64), PathBuf)> {
         let Ok(entries) = fs::read_dir(&self.folder) else {
             return Vec::new();
         };
-        entries
-            .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                let key = self.parse(path.file_name()?.to_str()?)?;
-                Some((key, path))
-            })
-            .collect()
+        let keyed = |entry: io::Result<fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            let key = self.parse(path.file_name()?.to_str()?)?;
+            Some((key, path))
+        };
+        entries.filter_map(keyed).collect()
     }
 
     /// Time and number of a file's name.
@@ -106,7 +114,7 @@ mod tests {
     #[test]
     fn names_are_found_again_in_order_and_given_once() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let dated = Dated::beside(&folder.path().join("door.jsonl"));
+        let mut dated = Dated::beside(&folder.path().join("door.jsonl"));
         let time: Timestamp = "2026-01-31T23:59:59.7Z".parse().expect("a time");
         let mut names = Vec::new();
         for _ in 0..12 {
@@ -126,6 +134,10 @@ mod tests {
             fs::write(folder.path().join(other), "").expect("writable");
         }
         assert_eq!(dated.existing(), names);
+        for name in names {
+            fs::remove_file(name).expect("removed");
+        }
+        assert!(dated.free(time).ends_with("door.20260131T235959Z-12.jsonl"));
         assert!(
             Dated::beside(Path::new("/x/lines"))
                 .free(time)

@@ -73,8 +73,8 @@ struct Watched {
     /// As time watched.
     since: Duration,
     reported: bool,
-    /// The first frame with the name.
-    first: Moment,
+    /// The first frame with the name since the person left; `None` while away.
+    first: Option<Moment>,
 }
 
 impl Scene {
@@ -131,14 +131,14 @@ impl Scene {
             name: name.to_owned(),
             since: watched,
             reported: false,
-            first: moment,
+            first: None,
         };
         let state = self.tracks.entry(track).or_insert_with(fresh);
         if state.name != name {
             *state = fresh();
         }
         let held = watched - state.since;
-        let first = state.first;
+        let first = *state.first.get_or_insert(moment);
         if name == UNKNOWN {
             let new = held >= self.stranger_after && !std::mem::replace(&mut state.reported, true);
             return new.then_some(Happening::Stranger { track });
@@ -164,10 +164,13 @@ impl Scene {
         let (Some(state), Some(name)) = (state, track.name.as_deref()) else {
             return Vec::new();
         };
+        let Some(first) = state.first else {
+            return Vec::new();
+        };
         if name == UNKNOWN || state.name != name || self.people.contains_key(name) {
             return Vec::new();
         }
-        self.appear(name, state.first, moment);
+        self.appear(name, first, moment);
         vec![Happening::Appeared {
             name: name.to_owned(),
             track: track.track,
@@ -183,9 +186,13 @@ impl Scene {
 
     fn leave(&mut self, happenings: &mut Vec<Happening>) {
         let (watched, left_after) = (self.watched, self.left_after);
+        let tracks = &mut self.tracks;
         self.people.retain(|name, presence| {
             let there = watched - presence.seen <= left_after;
             if !there {
+                for track in tracks.values_mut().filter(|track| track.name == *name) {
+                    track.first = None;
+                }
                 let stay = presence
                     .last
                     .instant

@@ -196,7 +196,7 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            let silent = |open: &SegmentFile| open.last().elapsed() > GAP;
+            let silent = |open: &SegmentFile| open.heard().elapsed() > GAP;
             if self.open.as_ref().is_some_and(silent) {
                 self.begins_anew = true;
                 self.close();

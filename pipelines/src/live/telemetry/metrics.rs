@@ -256,7 +256,7 @@ fn write_stages(writer: &mut Writer, cameras: &Cameras) -> fmt::Result {
         (
             "facepipe_work_dropped",
             "work-dropped",
-            "Frames that passed the stage without being looked at, to keep the latency",
+            "Frames (detector) or faces (other stages) left out to keep the latency",
         ),
         ("facepipe_inferences", "inferences", "Runs of a model"),
     ];

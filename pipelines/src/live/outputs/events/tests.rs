@@ -204,3 +204,18 @@ fn a_clock_that_is_set_changes_no_duration() {
         "{left:?}"
     );
 }
+
+#[test]
+fn who_comes_back_on_the_same_track_is_there_since_then() {
+    let mut film = Film::new();
+    film.play(1.0, &[(1, "anna")]);
+    film.play(8.0, &[]);
+    assert_eq!(film.play(1.0, &[(1, "anna")]), [(90, appeared("anna", 1))]);
+    let left = film.play(6.0, &[]);
+    assert!(
+        matches!(left.as_slice(), [(_, Happening::Left { duration, .. })] if *duration == 0.9),
+        "{left:?}"
+    );
+    // Its track ends while nobody is there.
+    assert_eq!(film.end_track(1, "anna"), []);
+}

@@ -1,5 +1,5 @@
-//! Makes a pipeline for each viewer of one camera. A shared one would be no less work than payloading, and
-//! cannot be had in the moment in which the last viewer leaves it.
+//! Makes a small pipeline for each viewer of one camera. One that they share saves little, as the encoder is not
+//! in it, and cannot be had in the moment in which the last viewer leaves it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -127,7 +127,7 @@ fn build() -> Result<gst::Bin, glib::BoolError> {
         .is_live(true)
         .format(gst::Format::Time)
         .min_latency(0)
-        // A viewer who takes nothing holds up the others no longer than this.
+        // Who takes nothing for longer loses the oldest frames.
         .max_time(gst::ClockTime::from_seconds(2))
         .leaky_type(gst_app::AppLeakyType::Downstream)
         .build();

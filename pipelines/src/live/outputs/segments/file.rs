@@ -40,7 +40,9 @@ pub struct SegmentFile {
     origin: Instant,
     begun: Instant,
     time: Timestamp,
+    /// When the last frame was taken, and when it came.
     last: Instant,
+    heard: Instant,
     frame: Duration,
     begins_anew: bool,
 }
@@ -115,14 +117,15 @@ impl SegmentFile {
             begun: coded.taken.instant,
             time: coded.taken.time,
             last: coded.taken.instant,
+            heard: Instant::now(),
             frame: FRAME,
             begins_anew,
         })
     }
 
-    /// When the last frame was taken.
-    pub fn last(&self) -> Instant {
-        self.last
+    /// When the last frame came, which may have been taken long before.
+    pub fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// How long the file is without `coded`.
@@ -155,6 +158,7 @@ impl SegmentFile {
             self.frame = gap;
         }
         self.last = coded.taken.instant;
+        self.heard = Instant::now();
         let at = coded.taken.instant.saturating_duration_since(self.origin);
         let at = gst::ClockTime::try_from(at).unwrap_or(gst::ClockTime::ZERO);
         let mut buffer = coded.buffer.copy();
