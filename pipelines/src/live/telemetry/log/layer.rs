@@ -166,6 +166,12 @@ impl Line<'_> {
     }
 }
 
+/// The last place up to `at` where `text` can be cut.
+fn boundary(text: &str, at: usize) -> usize {
+    let mut places = (0..=at.min(text.len())).rev();
+    places.find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
 /// Adds `text`, whose control characters can neither begin a line nor move a terminal's cursor.
 fn one_line(out: &mut String, text: &str) {
     for c in text.chars() {
@@ -228,7 +234,7 @@ impl Cut {
     fn finish(self) -> String {
         let mut text = secret::redact(&self.0);
         if text.len() > LONGEST {
-            text.truncate(text.floor_char_boundary(LONGEST));
+            text.truncate(boundary(&text, LONGEST));
             text.push('…');
         }
         text
@@ -238,7 +244,7 @@ impl Cut {
 impl Write for Cut {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = Self::ROOM.saturating_sub(self.0.len());
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        self.0.push_str(&text[..boundary(text, room)]);
         if text.len() > room {
             Err(fmt::Error)
         } else {
