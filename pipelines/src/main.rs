@@ -7,6 +7,7 @@ mod bench;
 mod cluster;
 mod enroll;
 mod evaluate;
+mod forget;
 mod gallery;
 mod graph;
 mod interrupt;
@@ -46,7 +47,8 @@ Exit codes:
   0    done
   1    failed; the reason is on standard error, and no file was written
   2    wrong usage
-  3    written, but without some of the images or inputs; gallery verify: something is doubtful
+  3    written, but without some of the images or inputs; gallery verify: something is doubtful;
+       forget: something is left
   130  stopped by Ctrl-C before the end";
 
 #[derive(Subcommand)]
@@ -58,6 +60,7 @@ enum Command {
     Cluster(cluster::Args),
     Report(report::Args),
     Evaluate(evaluate::Args),
+    Forget(forget::Args),
     Run(run::Args),
     Live(live::Args),
     Top(top::Args),
@@ -107,6 +110,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Cluster(args) => cluster::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Live(args) => live::run(&args),
         Command::Top(args) => top::run(&args),

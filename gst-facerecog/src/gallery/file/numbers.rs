@@ -5,12 +5,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::thread;
 
 use super::{Read, Tensors};
 use crate::gallery::{scan, unit};
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
+
+/// Threads that read the numbers of a large gallery: one does not keep up with memory.
+const READERS: usize = 2;
 
 /// One in so many rows of `embeddings_i16` is compared with `embeddings`.
 const SAMPLE: usize = 1021;
@@ -137,23 +141,26 @@ pub fn read_filed(file: File, tensors: &Tensors) -> Result<FiledNumbers, Read> {
 /// embeddings.
 fn read_fixed(exact: &Exact, start: u64, tensors: &Tensors) -> Result<Option<Vec<i16>>, Read> {
     let (count, dimensions) = (tensors.count, tensors.dimensions);
-    let mut fixed: Vec<i16> = reserved(count * dimensions)?;
-    let block = (BLOCK / 2 / dimensions).max(1) * dimensions;
-    let mut at = start;
-    while fixed.len() < count * dimensions {
-        let first = fixed.len();
-        fixed.resize((first + block).min(count * dimensions), 0);
-        let new = &mut fixed[first..];
-        let bytes = bytemuck::cast_slice_mut(new);
-        exact.file.read_exact_at(bytes, at)?;
-        at += bytes.len() as u64;
-        if cfg!(target_endian = "big") {
-            new.iter_mut().for_each(|v| *v = i16::from_le(*v));
-        }
-        // While it is in the processor's cache.
-        if !scan::all_unit(new, dimensions) {
-            return Ok(None);
-        }
+    // Makes sure that there is so much; zeros then come from the system without being written.
+    drop(reserved::<i16>(count * dimensions)?);
+    let mut fixed = vec![0; count * dimensions];
+    let part = count.div_ceil(READERS).max(1) * dimensions;
+    let starts = (start..).step_by(2 * part);
+    let fits = thread::scope(|scope| {
+        let readers = fixed.chunks_mut(part).zip(starts).map(|(part, start)| {
+            let read = move || read_part(&exact.file, start, part, dimensions);
+            thread::Builder::new().spawn_scoped(scope, read)
+        });
+        let readers = readers.collect::<io::Result<Vec<_>>>()?;
+        let results = readers.into_iter().map(|reader| match reader.join() {
+            Ok(fits) => fits,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        // All of them, as their memory is.
+        results.collect::<io::Result<Vec<bool>>>()
+    })?;
+    if fits.contains(&false) {
+        return Ok(None);
     }
     let mut bytes = vec![0; 4 * dimensions];
     for row in (0..count).step_by(SAMPLE) {
@@ -164,6 +171,29 @@ fn read_fixed(exact: &Exact, start: u64, tensors: &Tensors) -> Result<Option<Vec
         }
     }
     Ok(Some(fixed))
+}
+
+/// Reads rows from `start` on into `numbers`; `false` if one is not of length 1, the rest is left then.
+fn read_part(
+    file: &File,
+    mut start: u64,
+    numbers: &mut [i16],
+    dimensions: usize,
+) -> io::Result<bool> {
+    let block = (BLOCK / 2 / dimensions).max(1) * dimensions;
+    for numbers in numbers.chunks_mut(block) {
+        let bytes = bytemuck::cast_slice_mut(numbers);
+        file.read_exact_at(bytes, start)?;
+        start += bytes.len() as u64;
+        if cfg!(target_endian = "big") {
+            numbers.iter_mut().for_each(|v| *v = i16::from_le(*v));
+        }
+        // While it is in the processor's cache.
+        if !scan::all_unit(numbers, dimensions) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// An empty vector with room for so many numbers, which a file may claim and memory not have.

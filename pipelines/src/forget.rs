@@ -1,0 +1,358 @@
+//! `facepipe forget`: a person removed from all that the program wrote.
+
+mod find;
+mod lines;
+mod results;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueHint;
+use gstfacerecog::gallery::Gallery;
+use serde::Serialize;
+
+use crate::analyze::Lock;
+use crate::gallery::{self, edit};
+use crate::output::Output;
+use crate::ui::{self, Progress};
+use crate::{Outcome, interrupt};
+use find::{Kind, Left};
+
+/// Remove a person from galleries, results and JSON lines
+///
+/// Looks through each PATH, folders with all that is in them, and removes the person from
+///
+///   galleries           rows and name
+///   folders of results  (analyze) tracks, embeddings, pictures, names and faces; (cluster) tracks
+///                       and the contact sheets that show them
+///   JSON lines          (annotate, live; *.jsonl, also rotated) their faces, tracks and events
+///
+/// Tracks that were enrolled by `enroll --from-clusters` are found by the rows that came of them, if
+/// that gallery is in a PATH. Streams that run with a gallery forget the person within a second.
+///
+/// What cannot be edited is listed: videos, reports, photos, and all else that still has the name.
+/// Copies elsewhere, as in backups, are yours to find. Look at it first with --dry-run.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Whom to forget, as written in the gallery
+    person: String,
+
+    /// Galleries, folders of results, files of JSON lines, or folders with such
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    paths: Vec<PathBuf>,
+
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is gone of a file or a folder of results.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Rows of a gallery, embeddings of tracks.
+    rows: u64,
+    tracks: u64,
+    /// Faces out of lines, and whole lines.
+    faces: u64,
+    lines: u64,
+    pictures: u64,
+}
+
+impl Removed {
+    fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.tracks += other.tracks;
+        self.faces += other.faces;
+        self.lines += other.lines;
+        self.pictures += other.pictures;
+    }
+}
+
+/// A file, or a folder of results, that the person was in.
+#[derive(Serialize)]
+struct Edited {
+    path: PathBuf,
+    #[serde(flatten)]
+    removed: Removed,
+}
+
+/// A file that could not be edited.
+#[derive(Serialize)]
+struct Failed {
+    path: PathBuf,
+    error: String,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    person: &'a str,
+    dry_run: bool,
+    edited: Vec<Edited>,
+    /// What still has the name, or may show the face.
+    left: Vec<Left>,
+    failed: Vec<Failed>,
+}
+
+/// What is known on the way through the files.
+pub struct Forgetting {
+    person: String,
+    dry_run: bool,
+    /// The person's rows in all galleries.
+    rows: Vec<Vec<f32>>,
+    /// Everybody's names.
+    names: BTreeSet<String>,
+}
+
+impl Forgetting {
+    fn write_json(&self, path: &Path, document: &impl Serialize) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let output = Output::replace(path)?;
+        let text = serde_json::to_string_pretty(document)? + "\n";
+        fs::write(output.writable(), text)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        output.keep().map(drop)
+    }
+
+    /// Removes the file `name` in `folder`, if it is there and not elsewhere. Whether it was.
+    fn remove_file(&self, folder: &Path, name: &str) -> Result<bool> {
+        let path = folder.join(name);
+        let inside = Path::new(name)
+            .components()
+            .all(|c| matches!(c, std::path::Component::Normal(_)));
+        if !inside || !path.is_file() {
+            return Ok(false);
+        }
+        if !self.dry_run {
+            fs::remove_file(&path)
+                .with_context(|| format!("{} cannot be removed", path.display()))?;
+        }
+        Ok(true)
+    }
+
+    /// Remembers the person's rows in a gallery.
+    fn learn(&mut self, gallery: &Gallery) {
+        self.names.extend(gallery.people().iter().cloned());
+        let rows = (0..gallery.len())
+            .filter(|&row| gallery.person_name(gallery.person_of(row)) == self.person);
+        self.rows
+            .extend(rows.map(|row| gallery.embedding(row).into_owned()));
+    }
+
+    /// Removes the person from a gallery.
+    fn gallery(&self, path: &Path) -> Result<Removed> {
+        let gallery = Gallery::read(path)?;
+        let mut removed = Removed::default();
+        if gallery.people().contains(&self.person) {
+            let left = edit::remove(&gallery, std::slice::from_ref(&self.person), &[])?;
+            removed.rows = (gallery.len() - left.len()) as u64;
+            if !self.dry_run {
+                gallery::write(&left, path)?;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    ensure!(!args.person.is_empty(), "the person's name is empty");
+    let found = find::find(&args.paths)?;
+    let mut forgetting = Forgetting {
+        person: args.person.clone(),
+        dry_run: args.dry_run,
+        rows: Vec::new(),
+        names: BTreeSet::new(),
+    };
+    let mut report = Report {
+        person: &args.person,
+        dry_run: args.dry_run,
+        edited: Vec::new(),
+        left: Vec::new(),
+        failed: Vec::new(),
+    };
+    let files = |kind| {
+        found
+            .iter()
+            .filter(move |(_, k)| *k == kind)
+            .map(|(path, _)| path)
+    };
+    let total = found.len() as u64;
+    let begin = Instant::now();
+    let mut progress = None;
+    let mut done = 0;
+    let mut goes_on = || {
+        done += 1;
+        let elapsed = begin.elapsed();
+        if elapsed.as_secs() >= 1 {
+            progress
+                .get_or_insert_with(|| Progress::new("forget", Some(total)))
+                .update(done, &ui::steps_left(done, total, elapsed));
+        }
+        !interrupt::requested()
+    };
+    // Whom the tracks are is known by all galleries.
+    for path in files(Kind::Gallery) {
+        // One that cannot be read fails below.
+        if let Ok(gallery) = Gallery::read(path) {
+            forgetting.learn(&gallery);
+        }
+    }
+    let mut whole = true;
+    // By folder of inputs.
+    let mut inputs: BTreeMap<PathBuf, BTreeMap<String, results::Forgotten>> = BTreeMap::new();
+    let mut locks = BTreeMap::new();
+    for path in files(Kind::Results) {
+        whole = whole && goes_on();
+        if !whole {
+            break;
+        }
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let forgotten =
+            lock(&mut locks, &folder).and_then(|()| results::input(path, &mut forgetting));
+        match forgotten {
+            Ok(forgotten) => {
+                report.edited(path, &forgotten.removed);
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let inputs = inputs.entry(folder).or_default();
+                inputs.insert(name.into_owned(), forgotten);
+            }
+            Err(error) => report.failed(path, &error),
+        }
+    }
+    for path in files(Kind::Clusters) {
+        whole = whole && goes_on();
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if let Some(inputs) = inputs.get(folder).filter(|_| whole) {
+            match results::clusters(folder, inputs, &mut forgetting) {
+                Ok(removed) => report.edited(path, &removed),
+                Err(error) => report.failed(path, &error),
+            }
+        }
+    }
+    for path in files(Kind::Lines) {
+        whole = whole && goes_on();
+        if whole {
+            match lines::file(path, BTreeSet::new(), &mut forgetting) {
+                Ok(removed) => report.edited(path, &removed),
+                Err(error) => report.failed(path, &error),
+            }
+        }
+    }
+    // Last, so that what was interrupted knows the rows when it is done again.
+    for path in files(Kind::Gallery) {
+        whole = whole && goes_on();
+        if whole {
+            match forgetting.gallery(path) {
+                Ok(removed) => report.edited(path, &removed),
+                Err(error) => report.failed(path, &error),
+            }
+        }
+    }
+    drop(progress);
+    if !whole {
+        eprintln!("forget: stopped by Ctrl-C, not all is done; every file is whole");
+        return Ok(Outcome::Interrupted);
+    }
+    report.left = find::left(&args.paths, &args.person, args.dry_run, &report.edited)?;
+    if report.edited.is_empty()
+        && report.failed.is_empty()
+        && !report.left.iter().any(Left::has_name)
+    {
+        let names: Vec<String> = forgetting.names.into_iter().collect();
+        let near = match edit::near(&names, &args.person) {
+            near if near.is_empty() => String::new(),
+            near => format!("; similar: {}", near.join(", ")),
+        };
+        anyhow::bail!("nobody is called {:?} in there{near}", args.person);
+    }
+    report.print(args.json)
+}
+
+/// Keeps runs of `facepipe analyze` out of a folder of results.
+fn lock(locks: &mut BTreeMap<PathBuf, Lock>, folder: &Path) -> Result<()> {
+    if !locks.contains_key(folder) {
+        locks.insert(folder.to_owned(), Lock::take(folder)?);
+    }
+    Ok(())
+}
+
+impl Report<'_> {
+    fn edited(&mut self, path: &Path, removed: &Removed) {
+        if *removed != Removed::default() {
+            self.edited.push(Edited {
+                path: path.to_owned(),
+                removed: removed.clone(),
+            });
+        }
+    }
+
+    fn failed(&mut self, path: &Path, error: &anyhow::Error) {
+        self.failed.push(Failed {
+            path: path.to_owned(),
+            error: format!("{error:#}"),
+        });
+    }
+
+    fn print(&self, json: bool) -> Result<Outcome> {
+        let text = match json {
+            true => serde_json::to_string_pretty(self)? + "\n",
+            false => self.readable(),
+        };
+        ui::print(&text)?;
+        for failed in &self.failed {
+            eprintln!("forget: {}: {}", failed.path.display(), failed.error);
+        }
+        let clean = self.failed.is_empty() && !self.left.iter().any(Left::has_name);
+        Ok(match clean {
+            true => Outcome::Done,
+            false => Outcome::Incomplete,
+        })
+    }
+
+    fn readable(&self) -> String {
+        let head = [
+            "removed from",
+            "rows",
+            "tracks",
+            "faces",
+            "lines",
+            "pictures",
+        ];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        let mut sum = Removed::default();
+        let numbers = |r: &Removed| [r.rows, r.tracks, r.faces, r.lines, r.pictures];
+        let row = |first: String, removed: &Removed| {
+            let numbers = numbers(removed).map(|n| n.to_string());
+            std::iter::once(first).chain(numbers).collect()
+        };
+        for edited in &self.edited {
+            rows.push(row(edited.path.display().to_string(), &edited.removed));
+            sum.add(&edited.removed);
+        }
+        let places = ui::count(self.edited.len() as u64, "place");
+        rows.push(row(places, &sum));
+        let mut text = match self.edited.is_empty() {
+            true => String::new(),
+            false => ui::table(&rows),
+        };
+        if self.dry_run {
+            text += "nothing was changed: --dry-run\n";
+        }
+        for (heading, left) in find::headed(&self.left) {
+            text += &format!("\n{heading}:\n");
+            for left in left {
+                text += &format!("  {}\n", left.path.display());
+            }
+        }
+        text
+    }
+}

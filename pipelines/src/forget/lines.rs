@@ -1,0 +1,349 @@
+//! JSON lines without a person. What stays of a line stays byte for byte.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Forgetting, Removed};
+use crate::output::Output;
+
+/// A file that somebody writes is edited again, so many times.
+const ATTEMPTS: usize = 5;
+
+/// Objects in objects that are looked into: what waits for a webhook is two deep.
+const DEPTH: usize = 4;
+
+/// A JSON object in the order of its keys, its values still text.
+struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Object(entries))
+            }
+        }
+        from.deserialize_map(Entries)
+    }
+}
+
+impl<'a> Object<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn value<T: Deserialize<'a>>(&self, key: &str) -> Option<T> {
+        let (_, value) = self.0.iter().find(|(k, _)| k == key)?;
+        serde_json::from_str(value.get()).ok()
+    }
+
+    /// Whom it is about, itself or an object in it.
+    fn person(&self) -> Option<String> {
+        self.person_within(DEPTH)
+    }
+
+    fn person_within(&self, depth: usize) -> Option<String> {
+        let person = self.value("name").or_else(|| self.value("person"));
+        let objects = self.0.iter().filter(|(_, v)| v.get().starts_with('{'));
+        let mut objects = objects.filter_map(|(_, value)| Object::parse(value.get()));
+        person.or_else(|| match depth {
+            0 => None,
+            _ => objects.find_map(|object| object.person_within(depth - 1)),
+        })
+    }
+
+    fn track(&self) -> Option<u64> {
+        self.value("track")
+    }
+}
+
+/// Which tracks of a file are a person's. Tracks are counted anew where the frames are: such a file is
+/// several streams, one after the other.
+pub struct Tracks {
+    person: String,
+    tracks: HashSet<(usize, u64)>,
+    /// The person's in every stream of the file.
+    known: BTreeSet<u64>,
+    /// Everybody's names.
+    pub names: BTreeSet<String>,
+    stream: Stream,
+    /// Whether the line is one of a stream: events are of many.
+    streamed: bool,
+}
+
+/// The stream that a line belongs to.
+#[derive(Default, Clone, Copy)]
+struct Stream {
+    number: usize,
+    frame: u64,
+}
+
+impl Stream {
+    /// Whether the line is one of a stream.
+    fn pass(&mut self, line: &Object) -> bool {
+        if let Some(frame) = line.value("frame") {
+            self.number += usize::from(frame < self.frame);
+            self.frame = frame;
+        }
+        matches!(line.value("type"), Some("frame" | "track"))
+    }
+}
+
+/// What becomes of a line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Edit {
+    Keep,
+    /// It is about the person.
+    Drop,
+    /// It says more; the new text, and how many faces it has less.
+    Change(String, u64),
+}
+
+impl Tracks {
+    /// With tracks that are known to be the person's.
+    pub fn new(person: &str, known: BTreeSet<u64>) -> Self {
+        Self {
+            person: person.to_owned(),
+            tracks: HashSet::new(),
+            known,
+            names: BTreeSet::new(),
+            stream: Stream::default(),
+            streamed: false,
+        }
+    }
+
+    /// Learns from a line; all lines come here in their order, before the first one is edited.
+    pub fn learn(&mut self, text: &str) {
+        let Some(line) = Object::parse(text) else {
+            return;
+        };
+        self.streamed = self.stream.pass(&line);
+        self.learn_object(&line);
+        let lists = line.0.iter().filter(|(_, v)| v.get().starts_with('['));
+        for (_, list) in lists {
+            let objects: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+            for object in objects {
+                if let Some(object) = Object::parse(object.get()) {
+                    self.learn_object(&object);
+                }
+            }
+        }
+    }
+
+    fn learn_object(&mut self, object: &Object) {
+        let Some(name) = object.person() else {
+            return;
+        };
+        if name == self.person
+            && self.streamed
+            && let Some(track) = object.track()
+        {
+            self.tracks.insert((self.stream.number, track));
+        }
+        self.names.insert(name);
+    }
+
+    /// To be called before the lines are edited, from the first one on.
+    pub fn rewind(&mut self) {
+        self.stream = Stream::default();
+    }
+
+    fn is_theirs(&self, object: &Object) -> bool {
+        object.person().is_some_and(|name| name == self.person)
+            || object
+                .track()
+                .filter(|_| self.streamed)
+                .is_some_and(|track| {
+                    self.known.contains(&track)
+                        || self.tracks.contains(&(self.stream.number, track))
+                })
+    }
+
+    /// The line without the person.
+    pub fn edit(&mut self, text: &str) -> Edit {
+        let Some(line) = Object::parse(text) else {
+            return Edit::Keep;
+        };
+        self.streamed = self.stream.pass(&line);
+        if self.is_theirs(&line) {
+            return Edit::Drop;
+        }
+        let mut removed = 0;
+        let values: Vec<(&str, Cow<str>)> = line
+            .0
+            .iter()
+            .map(|(key, value)| {
+                let value = value.get();
+                let left = value
+                    .starts_with('[')
+                    .then(|| self.list(value, &mut removed));
+                (&**key, left.flatten().map_or(value.into(), Cow::Owned))
+            })
+            .collect();
+        if removed == 0 {
+            return Edit::Keep;
+        }
+        let values: Vec<String> = values
+            .iter()
+            .map(|(key, value)| format!("{}:{value}", serde_json::Value::from(*key)))
+            .collect();
+        Edit::Change(format!("{{{}}}", values.join(",")), removed)
+    }
+
+    /// A list without the person's faces and name; `None` if it has none.
+    fn list(&self, text: &str, removed: &mut u64) -> Option<String> {
+        let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+        let theirs = |element: &&&RawValue| match Object::parse(element.get()) {
+            Some(object) => self.is_theirs(&object),
+            None => serde_json::from_str::<String>(element.get()).is_ok_and(|t| t == self.person),
+        };
+        let left: Vec<&str> = elements
+            .iter()
+            .filter(|element| !theirs(element))
+            .map(|element| element.get())
+            .collect();
+        let fewer = elements.len() - left.len();
+        *removed += fewer as u64;
+        (fewer > 0).then(|| format!("[{}]", left.join(",")))
+    }
+}
+
+/// Removes the person from a file of JSON lines, with tracks that are known to be theirs.
+pub fn file(path: &Path, known: BTreeSet<u64>, forgetting: &mut Forgetting) -> Result<Removed> {
+    let unwritable = || format!("{} cannot be written", path.display());
+    let mut tracks = Tracks::new(&forgetting.person, known);
+    each_line(path, |line| {
+        tracks.learn(line);
+        Ok(())
+    })?;
+    forgetting.names.append(&mut tracks.names);
+    let mut removed = Removed::default();
+    let mut count = |edit: &Edit| match edit {
+        Edit::Keep => {}
+        Edit::Drop => removed.lines += 1,
+        Edit::Change(_, faces) => removed.faces += faces,
+    };
+    tracks.rewind();
+    // Most files tell nothing of the person, and need no second one.
+    each_line(path, |line| {
+        count(&tracks.edit(line));
+        Ok(())
+    })?;
+    if removed == Removed::default() || forgetting.dry_run {
+        return Ok(removed);
+    }
+    for _ in 0..ATTEMPTS {
+        tracks.rewind();
+        let output = Output::replace(path)?;
+        let mut out = BufWriter::new(File::create(output.writable()).with_context(unwritable)?);
+        let length = each_line(path, |line| {
+            let (line, end) = match line.strip_suffix('\n') {
+                Some(line) => (line, "\n"),
+                None => (line, ""),
+            };
+            let text = match tracks.edit(line) {
+                Edit::Drop => return Ok(()),
+                Edit::Keep => line.into(),
+                Edit::Change(text, _) => Cow::Owned(text),
+            };
+            write!(out, "{text}{end}").with_context(unwritable)
+        })?;
+        out.flush().with_context(unwritable)?;
+        drop(out);
+        if std::fs::metadata(path).is_ok_and(|m| m.len() == length) {
+            output.keep()?;
+            return Ok(removed);
+        }
+    }
+    bail!("{} is being written; do it again", path.display())
+}
+
+/// Calls `each` with every line and its end; how many bytes they have.
+fn each_line(path: &Path, mut each: impl FnMut(&str) -> Result<()>) -> Result<u64> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(unreadable)?);
+    let mut line = String::new();
+    let mut length = 0;
+    while file.read_line(&mut line).with_context(unreadable)? > 0 {
+        length += line.len() as u64;
+        each(&line)?;
+        line.clear();
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forget(person: &str, lines: &[&str]) -> Vec<Edit> {
+        let mut tracks = Tracks::new(person, BTreeSet::new());
+        lines.iter().for_each(|line| tracks.learn(line));
+        tracks.rewind();
+        lines.iter().map(|line| tracks.edit(line)).collect()
+    }
+
+    #[test]
+    fn faces_of_a_person_are_removed_under_every_name_of_their_tracks() {
+        let lines = [
+            r#"{"type":"frame","frame":0,"faces":[{"box":[1.0,2.50],"track":7,"name":"Unknown"},{"track":8,"name":"Bob"}],"pts":1}"#,
+            r#"{"type":"frame","frame":1, "faces":[{"track":7,"name":"Ann"}]}"#,
+            r#"{"type":"frame","frame":2,"faces":[{"track":8,"name":"Bob"}]}"#,
+            r#"{"type":"track","track":7,"name":"Ann"}"#,
+            r#"{"type":"event","event":"person-left","person":"Ann","camera":"door"}"#,
+            r#"{"type":"event","people":["Bob","Ann"]}"#,
+            r#"{"type":"stranger","track":7}"#,
+            r#"{"add":{"id":"7","body":{"type":"left","name":"Ann"}}}"#,
+            // The stream begins anew, and with it the tracks.
+            r#"{"type":"frame","frame":0,"faces":[{"track":7,"name":"Bob"}]}"#,
+            "no JSON, but Ann",
+            "",
+        ];
+        let change = |text: &str, removed| Edit::Change(text.into(), removed);
+        assert_eq!(
+            forget("Ann", &lines),
+            [
+                change(
+                    r#"{"type":"frame","frame":0,"faces":[{"track":8,"name":"Bob"}],"pts":1}"#,
+                    1
+                ),
+                change(r#"{"type":"frame","frame":1,"faces":[]}"#, 1),
+                Edit::Keep,
+                Edit::Drop,
+                Edit::Drop,
+                change(r#"{"type":"event","people":["Bob"]}"#, 1),
+                Edit::Keep,
+                Edit::Drop,
+                Edit::Keep,
+                Edit::Keep,
+                Edit::Keep,
+            ]
+        );
+    }
+
+    #[test]
+    fn names_of_every_kind_are_known_by_what_they_say() {
+        let line = r#"{"type":"track","track":1,"name":"Zo\u00eb \"Z\""}"#;
+        assert_eq!(forget("Zoë \"Z\"", &[line]), [Edit::Drop]);
+        assert_eq!(forget("Zoë", &[line]), [Edit::Keep]);
+        assert_eq!(forget("zoë \"z\"", &[line]), [Edit::Keep]);
+    }
+}

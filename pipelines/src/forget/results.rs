@@ -1,0 +1,178 @@
+//! The results of `facepipe analyze` and `facepipe cluster` without a person.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+
+use super::{Forgetting, Removed, lines};
+use crate::cluster::Embeddings;
+use crate::gallery::edit::distance;
+use crate::output::Output;
+use crate::record::{self, Clusters, Summary};
+
+/// Tracks whose embedding is so near to a row of the person's gallery were enrolled as it.
+const ENROLLED: f64 = 1e-5;
+
+/// What became of the results of one input.
+pub struct Forgotten {
+    pub removed: Removed,
+    tracks: BTreeSet<u64>,
+    /// The sha256 of the embeddings before and after.
+    sha256: [Option<String>; 2],
+}
+
+/// Removes the person from the folder of an input: lines, embeddings, pictures, and last the summary, so
+/// that what was interrupted can be done again.
+pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
+    let path = folder.join("summary.json");
+    let mut summary: Summary = record::read(&path)?;
+    let names = summary.tracks.iter().filter_map(|t| t.track.name.clone());
+    forgetting.names.extend(names);
+    let embeddings = folder.join("tracks.safetensors");
+    let old = embeddings.is_file().then(|| Embeddings::read(folder));
+    let old = old.transpose()?;
+    let mut tracks: BTreeSet<u64> = summary
+        .tracks
+        .iter()
+        .filter(|t| t.track.name.as_deref() == Some(&*forgetting.person))
+        .map(|t| t.track.track)
+        .collect();
+    tracks.extend(old.iter().flat_map(|old| enrolled(old, &forgetting.rows)));
+    let mut removed = Removed {
+        tracks: tracks.len() as u64,
+        ..Default::default()
+    };
+    let faces = folder.join("faces.jsonl");
+    if faces.is_file() {
+        removed.add(&lines::file(&faces, tracks.clone(), forgetting)?);
+    }
+    let mut sha256 = [old.as_ref().map(|old| old.sha256.clone()), None];
+    if let Some(old) = old {
+        let theirs = old.rows.keys().filter(|id| tracks.contains(id)).count();
+        removed.rows = theirs as u64;
+        if theirs > 0 && !forgetting.dry_run {
+            without_tracks(&embeddings, &tracks)?;
+            sha256[1] = Some(Embeddings::read(folder)?.sha256);
+        }
+    }
+    let mut pictures = Vec::new();
+    let people = summary.people.len();
+    summary.people.retain(|p| p.name != forgetting.person);
+    summary.tracks.retain(|track| {
+        let theirs = tracks.contains(&track.track.track);
+        pictures.extend(track.thumbnail.clone().filter(|_| theirs));
+        !theirs
+    });
+    for picture in pictures {
+        removed.pictures += u64::from(forgetting.remove_file(folder, &picture)?);
+    }
+    // Somebody else's track may be enrolled as theirs: totals are of the tracks that are left.
+    for person in &mut summary.people {
+        person.tracks.retain(|track| !tracks.contains(track));
+    }
+    summary.people.retain(|person| !person.tracks.is_empty());
+    if removed.tracks > 0 || summary.people.len() < people {
+        forgetting.write_json(&path, &summary)?;
+    }
+    Ok(Forgotten {
+        removed,
+        tracks,
+        sha256,
+    })
+}
+
+/// Tracks whose embeddings are rows of the person's.
+fn enrolled(embeddings: &Embeddings, rows: &[Vec<f32>]) -> Vec<u64> {
+    let is_row = |own: &Vec<f32>| {
+        let same = |row: &&Vec<f32>| row.len() == own.len() && distance(row, own) <= ENROLLED;
+        rows.iter().any(|row| same(&row))
+    };
+    let theirs = embeddings
+        .rows
+        .iter()
+        .filter(|(_, own)| own.iter().any(is_row));
+    theirs.map(|(id, _)| *id).collect()
+}
+
+/// Rewrites a `tracks.safetensors` without some tracks.
+fn without_tracks(path: &Path, tracks: &BTreeSet<u64>) -> Result<()> {
+    let name = path.display();
+    let bytes = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+    let damaged = || format!("{name} is not what `facepipe analyze` writes");
+    let (_, header) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
+    let mut metadata = header.metadata().clone().unwrap_or_default();
+    let file = SafeTensors::deserialize(&bytes).with_context(damaged)?;
+    let tensor = file.tensor("embeddings").with_context(damaged)?;
+    let ids = metadata.get("tracks").with_context(damaged)?;
+    let ids: Vec<u64> = serde_json::from_str(ids).with_context(damaged)?;
+    let length = tensor.data().len() / ids.len().max(1);
+    let left: Vec<(u64, &[u8])> = ids
+        .iter()
+        .copied()
+        .zip(tensor.data().chunks_exact(length.max(1)))
+        .filter(|(id, _)| !tracks.contains(id))
+        .collect();
+    let ids: Vec<u64> = left.iter().map(|(id, _)| *id).collect();
+    let rows: Vec<u8> = left
+        .iter()
+        .flat_map(|(_, row)| row.iter().copied())
+        .collect();
+    metadata.insert("tracks".into(), serde_json::to_string(&ids)?);
+    let mut shape = tensor.shape().to_vec();
+    if let Some(count) = shape.first_mut() {
+        *count = ids.len();
+    }
+    let tensor = TensorView::new(tensor.dtype(), shape, &rows)?;
+    let output = Output::create_private(path)?;
+    safetensors::serialize_to_file([("embeddings", tensor)], Some(metadata), output.writable())
+        .with_context(|| format!("{name} cannot be written"))?;
+    output.keep().map(drop)
+}
+
+/// Removes the tracks that were removed from the inputs in `folder` from its clusters, and the contact
+/// sheets that show them.
+pub fn clusters(
+    folder: &Path,
+    inputs: &BTreeMap<String, Forgotten>,
+    forgetting: &mut Forgetting,
+) -> Result<Removed> {
+    let path = folder.join("clusters.json");
+    let mut clusters: Clusters = record::read(&path)?;
+    let mut removed = Removed::default();
+    let mut changed = false;
+    for (name, input) in inputs {
+        if let [Some(old), Some(new)] = &input.sha256
+            && let Some(known) = clusters.inputs.get_mut(name)
+            && known == old
+        {
+            // The tracks that are left are still those that were grouped.
+            known.clone_from(new);
+            changed = true;
+        }
+    }
+    let mut left = Vec::new();
+    for mut cluster in clusters.clusters {
+        let before = cluster.tracks.len();
+        cluster.tracks.retain(|track| {
+            let input = inputs.get(&track.folder);
+            !input.is_some_and(|input| input.tracks.contains(&track.track))
+        });
+        if cluster.tracks.len() < before {
+            changed = true;
+            removed.tracks += (before - cluster.tracks.len()) as u64;
+            removed.pictures += u64::from(forgetting.remove_file(folder, &cluster.sheet)?);
+        }
+        if !cluster.tracks.is_empty() {
+            left.push(cluster);
+        }
+    }
+    clusters.clusters = left;
+    if changed {
+        forgetting.write_json(&path, &clusters)?;
+    }
+    Ok(removed)
+}

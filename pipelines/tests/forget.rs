@@ -1,0 +1,293 @@
+//! `facepipe forget` as its users run it: afterwards nothing in the folders has the name.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gstfacerecog::gallery::Gallery;
+use serde_json::Value;
+
+use common::{
+    analyze, assert_code, copy, enroll, facepipe, lines, names, people, run, stderr, stdout,
+};
+
+/// Not a word that any file has by chance.
+const ANN: &str = "Ann \"Zoë\" O'Hara";
+
+const FAST: [&str; 3] = ["--no-age-gender", "--interval", "3"];
+
+/// A gallery of Ann, who is in `single_face.mp4`, and of Wolf, who is in the other clip; the results of
+/// both, and what `annotate` printed.
+struct World {
+    folder: tempfile::TempDir,
+    out: PathBuf,
+    gallery: PathBuf,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = people(&[(ANN, "single_face.jpg"), ("Tom", "Tom_Hanks_54745.png")]);
+        let out = folder.path().join("out");
+        fs::create_dir(&out).expect("writable");
+        let gallery = out.join("g.safetensors");
+        assert_code(&run(&mut enroll(folder.path())), 0);
+        fs::rename(folder.path().join("g.safetensors"), &gallery).expect("renamed");
+        let clip = copy("single_face.mp4", &folder.path().join("clip.mp4"));
+        let photo = copy("Tom_Hanks_54745.png", &folder.path().join("tom.png"));
+        let mut command = analyze(&[&clip, &photo], &out.join("results"));
+        command.args(FAST);
+        assert_code(&run(command.arg("--gallery").arg(&gallery)), 0);
+        let mut command = facepipe();
+        command.arg("annotate").arg(&clip).args(FAST).arg("--json");
+        command
+            .arg(out.join("party.jsonl"))
+            .arg("--gallery")
+            .arg(&gallery);
+        assert_code(&run(&mut command), 0);
+        Self {
+            folder,
+            out,
+            gallery,
+        }
+    }
+
+    fn results(&self) -> PathBuf {
+        self.out.join("results")
+    }
+
+    fn forget(&self, person: &str, options: &[&str]) -> Command {
+        let mut command = facepipe();
+        command
+            .arg("forget")
+            .arg(person)
+            .arg(&self.out)
+            .args(options);
+        command
+    }
+}
+
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).expect("readable");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Every file below a folder with its bytes.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => files.extend(self::files(&path)),
+            false => files.push((path.clone(), fs::read(&path).expect("readable"))),
+        }
+    }
+    files.sort();
+    files
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn mode(path: &Path) -> u32 {
+    let metadata = fs::metadata(path).expect("there");
+    metadata.permissions().mode() & 0o777
+}
+
+#[test]
+fn nothing_is_left_of_a_person() {
+    let world = World::new();
+    let results = world.results();
+    let party = world.out.join("party.jsonl");
+    // Rotated, and followed by another stream, in which the numbers of tracks are another's.
+    fs::copy(&party, world.out.join("party.jsonl.1")).expect("writable");
+    let others = r#"{"type":"frame","frame":0,"faces":[{"track":0,"name":"Tom"}]}"#;
+    let event = serde_json::json!({"type": "event", "event": "person-appeared", "person": ANN});
+    let events = world.out.join("events.jsonl");
+    fs::write(&events, format!("{event}\n{others}\n")).expect("writable");
+    fs::set_permissions(&events, fs::Permissions::from_mode(0o640)).expect("its owner may");
+    fs::write(world.out.join("party.mp4"), "a video").expect("writable");
+    // What is private is so from the start.
+    assert_eq!(mode(&world.gallery), 0o600);
+    assert_eq!(mode(&results.join("clip")), 0o700);
+    assert_eq!(mode(&results.join("clip/tracks.safetensors")), 0o600);
+
+    let summary = json(&results.join("clip/summary.json"));
+    assert_eq!(summary["people"][0]["name"], ANN);
+    let (frames, tracks) = lines(&results, "clip");
+    assert!(!tracks.is_empty() && frames.len() > 50);
+    let before = files(&world.out);
+
+    // A trial changes nothing and says what would be.
+    let output = run(&mut world.forget(ANN, &["--dry-run", "--json"]));
+    assert_code(&output, 0);
+    assert_eq!(files(&world.out), before);
+    let trial: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(trial["dry_run"], true);
+
+    let output = run(&mut world.forget(ANN, &["--json"]));
+    assert_code(&output, 0);
+    let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(report["edited"], trial["edited"], "what was said is done");
+    let edited = report["edited"].as_array().expect("a list");
+    assert_eq!(edited.len(), 5, "{edited:?}");
+    assert_eq!(report["left"][0]["why"], "may-show");
+    assert_eq!(
+        report["left"].as_array().map(Vec::len),
+        Some(1),
+        "the video"
+    );
+
+    let escaped = serde_json::to_string(ANN).expect("JSON");
+    let twice = escaped.trim_matches('"').replace('\\', "\\\\");
+    for (path, bytes) in files(&world.out) {
+        for name in [ANN, escaped.trim_matches('"'), &twice, "O'Hara"] {
+            assert!(
+                !has(&bytes, name.as_bytes()),
+                "{} has {name}",
+                path.display()
+            );
+        }
+    }
+    // The gallery and the other's results are as they were.
+    let gallery = Gallery::read(&world.gallery).expect("a gallery");
+    assert_eq!(gallery.people(), ["Tom"]);
+    assert_eq!(mode(&world.gallery), 0o600);
+    let tom = |files: &[(PathBuf, Vec<u8>)]| -> Vec<_> {
+        let theirs = files
+            .iter()
+            .filter(|(path, _)| path.starts_with(results.join("tom")));
+        theirs.cloned().collect()
+    };
+    assert!(tom(&before).len() >= 4);
+    assert_eq!(tom(&files(&world.out)), tom(&before));
+    // Every frame is still there, without the face; no embedding, no picture of it.
+    let (after, tracks_after) = lines(&results, "clip");
+    assert_eq!(after.len(), frames.len());
+    let theirs: Vec<u64> = summary["tracks"]
+        .as_array()
+        .expect("tracks")
+        .iter()
+        .filter(|track| track["name"] == ANN)
+        .map(|track| track["track"].as_u64().expect("a number"))
+        .collect();
+    assert!(!theirs.is_empty());
+    assert_eq!(tracks_after.len(), tracks.len() - theirs.len());
+    for face in after
+        .iter()
+        .flat_map(|f| f["faces"].as_array().expect("faces"))
+    {
+        assert!(!theirs.contains(&face["track"].as_u64().expect("tracked")));
+    }
+    for track in theirs {
+        assert!(
+            !results
+                .join(format!("clip/thumbnails/{track}.jpg"))
+                .exists()
+        );
+    }
+    let summary = json(&results.join("clip/summary.json"));
+    assert_eq!(summary["people"], Value::Array(vec![]));
+    assert_eq!(
+        names(&results.join("clip")),
+        [
+            "faces.jsonl",
+            "summary.json",
+            "thumbnails",
+            "tracks.safetensors"
+        ]
+    );
+    assert_eq!(
+        fs::read_to_string(&events).expect("readable"),
+        format!("{others}\n")
+    );
+    assert_eq!(mode(&events), 0o640, "who may read it is as it was");
+
+    // The results are still results, and there is nobody to forget any more.
+    let mut cluster = facepipe();
+    assert_code(&run(cluster.arg("cluster").arg(&results)), 0);
+    let output = run(&mut world.forget("tOM", &[]));
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("similar: \"Tom\""),
+        "{}",
+        stderr(&output)
+    );
+    let output = run(&mut world.forget(ANN, &[]));
+    assert_code(&output, 1);
+}
+
+/// Strangers who got a name from their cluster are found by the rows that came of them.
+#[test]
+fn what_was_enrolled_from_clusters_is_found() {
+    let world = World::new();
+    fs::remove_file(&world.gallery).expect("removable");
+    let clip = world.folder.path().join("clip.mp4");
+    let results = world.results();
+    let photo = world.folder.path().join("tom.png");
+    let mut command = analyze(&[&clip, &photo], &results);
+    assert_code(&run(command.args(FAST).arg("--force")), 0);
+    fs::remove_file(world.out.join("party.jsonl")).expect("removable");
+    let mut cluster = facepipe();
+    assert_code(&run(cluster.arg("cluster").arg(&results)), 0);
+    let clusters = json(&results.join("clusters.json"));
+    let first = &clusters["clusters"][0];
+    assert_eq!(first["tracks"][0]["folder"], "clip");
+    let mut command = facepipe();
+    command.arg("enroll").arg("--from-clusters").arg(&results);
+    command.arg("stranger-1=Eve").arg("-o").arg(&world.gallery);
+    assert_code(&run(&mut command), 0);
+
+    let output = run(&mut world.forget("Eve", &[]));
+    assert_code(&output, 0);
+    println!("{}", stdout(&output));
+    assert!(Gallery::read(&world.gallery).expect("a gallery").is_empty());
+    let after = json(&results.join("clusters.json"));
+    let tracks = after["clusters"].to_string();
+    assert!(
+        !tracks.contains("\"clip\"") && tracks.contains("\"tom\""),
+        "{tracks}"
+    );
+    assert_eq!(names(&results.join("clusters")), ["stranger-2.png"]);
+    assert_eq!(names(&results.join("clip/thumbnails")), [""; 0]);
+    let (frames, tracks) = lines(&results, "clip");
+    assert!(tracks.is_empty());
+    assert!(frames.iter().all(|f| f["faces"] == Value::Array(vec![])));
+    // The other cluster may still be given a name.
+    let mut command = facepipe();
+    command.arg("enroll").arg("--from-clusters").arg(&results);
+    command.arg("stranger-2=Tom").arg("-o").arg(&world.gallery);
+    assert_code(&run(&mut command), 0);
+}
+
+/// What cannot be edited is said, and what is broken does not stop the rest.
+#[test]
+fn what_is_left_is_said() {
+    let folder = people(&[("Ann", "single_face.jpg"), ("Tom", "Tom_Hanks_54745.png")]);
+    assert_code(&run(&mut enroll(folder.path())), 0);
+    let out = |name: &str| folder.path().join(name);
+    fs::write(out("report.html"), "<td>Ann</td>").expect("writable");
+    fs::write(out("other.html"), "<td>Annabel</td>").expect("writable");
+    let broken = fs::read(out("g.safetensors")).expect("readable");
+    fs::write(out("broken.safetensors"), &broken[..broken.len() - 9]).expect("writable");
+    let mut forget = facepipe();
+    let output = run(forget.arg("forget").arg("Ann").arg(folder.path()));
+    assert_code(&output, 3);
+    let said = stdout(&output);
+    println!("{said}");
+    for part in [
+        "g.safetensors",
+        "report.html",
+        "people/Ann/single_face.jpg",
+        "broken.safetensors",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    assert!(!said.contains("other.html"), "{said}");
+    assert!(stderr(&output).contains("broken.safetensors: "));
+    let gallery = Gallery::read(&out("g.safetensors")).expect("a gallery");
+    assert_eq!(gallery.people(), ["Tom"]);
+}
