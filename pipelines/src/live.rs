@@ -66,6 +66,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         );
         return Ok(Outcome::Done);
     }
+    share_heaps();
     let _log = telemetry::log::install(&args.log)?;
     interrupt::reload_on_hangup();
     interrupt::quit_after(SHUTDOWN);
@@ -98,6 +99,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Has all threads share few heaps. By default glibc gives them up to eight a core, and pipelines, whose
+/// threads come and go with each connection, leave their holes in all of them: the memory of a program
+/// whose cameras reconnected fifty times had grown from 277 to 720 MB.
+fn share_heaps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        // SAFETY: sets a number in the allocator, which may be done at any time.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.clamp(2, 8) as libc::c_int) };
+    }
+}
+
 /// The cameras that run.
 struct Fleet {
     shared: Arc<Shared>,
@@ -108,6 +121,11 @@ struct Fleet {
 impl Fleet {
     /// Stops what is not in `config` as it runs, and starts what is only there.
     fn apply(&mut self, config: &Config) {
+        for camera in &config.cameras {
+            if let (Some(username), Some(password)) = (&camera.username, &camera.password) {
+                password.hide_with(username);
+            }
+        }
         let (keep, stop): (Vec<_>, Vec<_>) = std::mem::take(&mut self.cameras)
             .into_iter()
             .partition(|handle| config.cameras.contains(handle.config()));

@@ -29,6 +29,12 @@ impl Secret {
         Self(text)
     }
 
+    /// Hides also what goes over the wire with `username`: base64 of `username:password`.
+    pub fn hide_with(&self, username: &str) {
+        let credentials = format!("{username}:{}", self.0);
+        Self::new(glib::base64_encode(credentials.as_bytes()));
+    }
+
     /// What must not be printed.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -113,6 +119,9 @@ mod tests {
             "rtsp://admin:***@cam/"
         );
         assert_eq!(redact("nothing here"), "nothing here");
+        secret.hide_with("admin");
+        let header = "Authorization: Basic YWRtaW46aHVudGVyMi1vZi10aGUtZG9vcg==";
+        assert_eq!(redact(header), "Authorization: Basic ***");
     }
 
     #[test]

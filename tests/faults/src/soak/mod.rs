@@ -14,7 +14,7 @@ use face_rtsp_server::{Options, Server};
 use tempfile::TempDir;
 
 use self::leaks::Objects;
-use self::plan::{A_SERVER, Fault, Plan, Step};
+use self::plan::{A_SERVER, Fault, Kind, Plan, Step};
 use self::process::{Sample, slope};
 use crate::hook::Hook;
 use crate::live::{Live, START, Site, enroll};
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let objects_before = soak.objects(args)?;
     let warm_up = soak.start.elapsed() + time / 5;
 
-    let plan = plan::plan(args.seed, time, args.cameras, STALL as f64);
+    let mut plan = plan::plan(args.seed, time, args.cameras, STALL as f64);
     println!(
         "seed {}: {} faults in {:.0} s",
         args.seed,
@@ -114,6 +114,14 @@ pub fn run(args: &Args) -> Result<bool> {
         );
         good &= frames > 0.0;
     }
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let end = end.saturating_sub(wall);
+    plan.faults.push(Fault {
+        kind: Kind::End,
+        cameras: Vec::new(),
+        begin: end,
+        end,
+    });
     let seconds = soak.live.terminate()?.as_secs_f64();
     let after: Vec<Sample> = soak
         .samples

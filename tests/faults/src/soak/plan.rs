@@ -22,6 +22,10 @@ pub enum Kind {
     GalleryJunk,
     Viewer,
     HookRefuses,
+    /// No fault: new viewers and new files ask for key frames.
+    KeyFrame,
+    /// facepipe itself ends.
+    End,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +167,8 @@ impl Plan {
                 1 => (Step::Viewer(camera, "udp"), None),
                 _ => (Step::Viewer(camera, "tcp"), None),
             },
+            // Not in the list of what is drawn.
+            Kind::KeyFrame | Kind::End => return,
             Kind::HookRefuses => {
                 affected.clear();
                 (Step::Refuse(true), Some(Step::Refuse(false)))

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::plan::{Fault, Kind};
 
-/// How long after its end a fault explains warnings: the time until the camera is taken for dead, and
-/// the pauses between the tries to connect.
-const AFTERMATH: Duration = Duration::from_secs(40);
+/// How long after its end a fault explains warnings: the time until the camera is taken for dead, the
+/// pauses between the tries to connect, and the minute after which the log sums up what was repeated.
+const AFTERMATH: Duration = Duration::from_secs(90);
 
 /// Faults of the stream.
 const STREAM: &[Kind] = &[
@@ -20,7 +20,12 @@ const STREAM: &[Kind] = &[
     Kind::TimeJump,
     Kind::Loss,
     Kind::Disconnect,
+    Kind::Reload,
+    Kind::End,
 ];
+
+/// Of x264enc, at any time, when a key frame is asked for soon after another.
+const KEY_FRAME: &str = "forced frame type";
 
 /// What a message contains, and what it can come from.
 const EXPLANATIONS: &[(&str, &[Kind])] = &[
@@ -69,6 +74,10 @@ pub fn explain(
             .map_or(STREAM, |(_, kinds)| kinds);
         let about = entry["camera"].as_str().and_then(&camera);
         let when = entry["time"].as_str().and_then(seconds);
+        if message.starts_with(KEY_FRAME) {
+            warning.explained.insert(Kind::KeyFrame);
+            continue;
+        }
         let fits = |fault: &&Fault| {
             kinds.contains(&fault.kind)
                 && (fault.cameras.is_empty() || about.is_none_or(|c| fault.cameras.contains(&c)))

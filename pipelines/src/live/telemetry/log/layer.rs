@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::io::{IsTerminal, stderr};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -13,6 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::Format;
 use super::queue::Queue;
+use crate::live::secret;
 
 /// Longer texts are cut, so that the queue has a size in bytes, too.
 const LONGEST: usize = 4096;
@@ -67,6 +69,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let message = match fields.0.remove("message") {
             Some(Value::String(message)) => message,
             _ => String::new(),
+        };
+        // Errors of a camera begin with its name, which stands in the line anyway.
+        let message = match camera.as_deref().and_then(|c| message.strip_prefix(c)) {
+            Some(rest) if rest.starts_with(": ") => rest[2..].to_owned(),
+            _ => message,
         };
         let line = Line {
             time: jiff::Timestamp::now(),
@@ -132,20 +139,37 @@ impl Line<'_> {
         out
     }
 
-    fn json(self) -> String {
-        let mut object = Map::new();
-        object.insert("time".into(), format!("{:.3}", self.time).into());
-        object.insert("level".into(), self.level.as_str().to_lowercase().into());
-        object.insert("target".into(), self.target.into());
-        if let Some(camera) = self.camera {
-            object.insert("camera".into(), camera.into());
+    fn json(mut self) -> String {
+        #[derive(Serialize)]
+        struct Object<'a> {
+            time: String,
+            level: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            camera: Option<String>,
+            target: &'a str,
+            message: String,
+            #[serde(flatten)]
+            fields: Map<String, Value>,
         }
-        object.insert("message".into(), self.message.into());
-        for (name, value) in self.fields {
-            object.entry(name).or_insert(value);
-        }
-        Value::Object(object).to_string()
+        self.fields
+            .retain(|name, _| !["time", "level", "target"].contains(&name.as_str()));
+        let object = Object {
+            time: format!("{:.3}", self.time),
+            level: self.level.as_str().to_lowercase(),
+            camera: self.camera,
+            target: self.target,
+            message: self.message,
+            fields: self.fields,
+        };
+        // Maps with text for keys cannot fail.
+        serde_json::to_string(&object).unwrap_or_default()
     }
+}
+
+/// The last place up to `at` where `text` can be cut.
+fn boundary(text: &str, at: usize) -> usize {
+    let mut places = (0..=at.min(text.len())).rev();
+    places.find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// Adds `text`, whose control characters can neither begin a line nor move a terminal's cursor.
@@ -195,30 +219,44 @@ impl Visit for Fields {
         let mut text = Cut::default();
         // Fails when the text is cut.
         let _ = write!(text, "{value:?}");
-        self.put(field, text.0);
+        self.put(field, text.finish());
     }
 }
 
-/// Text up to [`LONGEST`] bytes.
+/// Text that takes somewhat more than [`LONGEST`] bytes, so that no secret is cut in half.
 #[derive(Default)]
 struct Cut(String);
 
+impl Cut {
+    const ROOM: usize = LONGEST + 1024;
+
+    /// Up to [`LONGEST`] bytes, without secrets: behind JSON's escapes they would not be found.
+    fn finish(self) -> String {
+        let mut text = secret::redact(&self.0);
+        if text.len() > LONGEST {
+            text.truncate(boundary(&text, LONGEST));
+            text.push('…');
+        }
+        text
+    }
+}
+
 impl Write for Cut {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = LONGEST.saturating_sub(self.0.len());
-        if text.len() <= room {
-            self.0.push_str(text);
-            return Ok(());
+        let room = Self::ROOM.saturating_sub(self.0.len());
+        self.0.push_str(&text[..boundary(text, room)]);
+        if text.len() > room {
+            Err(fmt::Error)
+        } else {
+            Ok(())
         }
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
-        self.0.push('…');
-        Err(fmt::Error)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::secret::Secret;
 
     fn line(message: &str, fields: &[(&str, Value)]) -> Line<'static> {
         Line {
@@ -259,6 +297,25 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let mut cut = Cut::default();
         assert!(write!(cut, "{}", "é".repeat(5000)).is_err());
-        assert!(cut.0.len() <= LONGEST + 3 && cut.0.ends_with("é…"));
+        let text = cut.finish();
+        assert!(text.len() <= LONGEST + 3 && text.ends_with("é…"));
+        assert_eq!(Cut("short".into()).finish(), "short");
+    }
+
+    #[test]
+    fn secrets_are_gone_before_they_are_quoted_or_cut() {
+        let secret = Secret::new("pass\"word\\of the layer");
+        let mut cut = Cut::default();
+        let _ = write!(cut, "a {}", secret.reveal());
+        assert_eq!(cut.finish(), "a ***");
+        let mut cut = Cut::default();
+        let _ = write!(
+            cut,
+            "{}{}{}",
+            "x".repeat(LONGEST - 5),
+            secret.reveal(),
+            "y".repeat(3000)
+        );
+        assert!(!cut.finish().contains("pass"));
     }
 }

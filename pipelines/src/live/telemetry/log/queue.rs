@@ -64,15 +64,21 @@ pub fn flush(patience: Duration) {
 
 fn empty(lines: &Receiver<String>) {
     let mut told = 0;
+    let mut looked = Instant::now();
     loop {
         match lines.recv_timeout(TICK) {
             Ok(line) => {
                 write(&line);
                 WRITTEN.fetch_add(1, Ordering::SeqCst);
             }
-            Err(RecvTimeoutError::Timeout) => super::gstreamer::tell_held_back(),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        if looked.elapsed() < TICK {
+            continue;
+        }
+        looked = Instant::now();
+        super::gstreamer::tell_held_back();
         let dropped = dropped();
         if dropped > told {
             tracing::warn!(
