@@ -82,9 +82,11 @@ impl Summaries {
         }
         let mut last: Vec<_> = self.0.values().map(|summary| summary.last_frame).collect();
         let (_, &mut middle, _) = last.select_nth_unstable(MOST_TRACKS / 2);
-        self.0
-            .extract_if(.., |_, summary| summary.last_frame <= middle)
-            .collect()
+        let (ended, live): (BTreeMap<_, _>, _) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|(_, summary)| summary.last_frame <= middle);
+        self.0 = live;
+        ended.into_iter().collect()
     }
 
     /// Ends one track.
