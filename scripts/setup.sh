@@ -124,7 +124,7 @@ if ! command -v cargo >/dev/null; then
     if [ -x "${HOME:-}/.cargo/bin/cargo" ]; then
         say "note: cargo is not on PATH; it is in $HOME/.cargo/bin"
     else
-        say 'note: cargo not found; building needs Rust 1.91 or later with cargo on PATH'
+        say 'note: cargo not found; building needs Rust 1.88 or later with cargo on PATH'
     fi
 fi
 
