@@ -46,7 +46,7 @@ pub const WINDOW: u64 = 4000 * MILLISECOND;
 /// A late stage works all the same after a pause as long as this and as [`RESTS`] times what its last
 /// work took, so that tracks, which live for a second, go on.
 pub const LONGEST_PAUSE: u64 = 500 * MILLISECOND;
-const RESTS: u64 = 2;
+const RESTS: u64 = 4;
 
 /// A stage that was late for this long has nothing left to leave out.
 const EXHAUSTED: u64 = 2000 * MILLISECOND;
