@@ -75,18 +75,24 @@ fn an_overloaded_stream_keeps_its_latency_and_its_frames() {
     // One man, seen on every frame: on those that were passed over, too. Where a machine that does other
     // things stops for longer than a track lives (1 s), there is another one.
     let since = outcome.since_examined();
-    let stops = since.windows(2).filter(|w| w[1] == 0 && w[0] > 800_000_000);
-    let stops = stops.count() as u64;
+    let pauses = since.windows(2).filter(|w| w[1] == 0).map(|w| w[0]);
+    let stops = pauses.clone().filter(|p| *p > 300_000_000).count() as u64;
+    let longest = pauses.max().unwrap_or(0) / 1_000_000;
     assert!(
         (1..=1 + stops).contains(&tracks),
-        "{tracks} tracks, {stops} stops"
+        "{tracks} tracks, {stops} stops, the longest of {longest} ms"
     );
     assert_eq!((next, outcome.tracks.len() as u64), (tracks + 1, tracks));
-    let mut followed = since
-        .iter()
-        .zip(&outcome.passed)
-        .filter(|(since, _)| **since < 800_000_000);
-    assert!(followed.all(|(_, p)| p.faces == 1));
+    let faces = since.iter().zip(&outcome.passed);
+    // For as long as predictions are shown.
+    let faces = faces.filter(|(since, _)| **since < 250_000_000);
+    let faces: Vec<bool> = faces.map(|(_, p)| p.faces > 0).collect();
+    let shown = faces.iter().filter(|shown| **shown).count();
+    assert!(
+        shown * 100 >= faces.len() * 95,
+        "his face is on {shown} of {} frames",
+        faces.len()
+    );
     assert!(embedded > 0 && !outcome.names.is_empty(), "he has a name");
 }
 

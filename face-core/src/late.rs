@@ -8,7 +8,9 @@
 //! means that the next frame waits already.
 //!
 //! Once late, a stage works again when at most half a frame duration of waiting is left, so that
-//! each piece of work begins with all the time that it may take. The smallest lag would creep up if
+//! each piece of work begins with all the time that it may take, or when nothing waits any more, which shows
+//! in lags that do not fall from frame to frame. A stage that is idle for half of the time takes more for
+//! the jitter of the source. The smallest lag would creep up if
 //! no frame came through without waiting for longer than the window; therefore an overloaded stage
 //! now and then passes frames on until the lag falls no further (as BBR does with round-trip times).
 
@@ -47,6 +49,19 @@ pub const WINDOW: u64 = 4000 * MILLISECOND;
 /// work took, so that tracks, which live for a second, go on.
 pub const LONGEST_PAUSE: u64 = 500 * MILLISECOND;
 const RESTS: u64 = 4;
+
+/// Over this long the stage's own work is added up.
+const SPAN: u64 = 1000 * MILLISECOND;
+
+/// A stage that works for less than this share of the time is not what frames wait for: whoever gives
+/// them does so in bunches. It is late all the same beyond [`JITTER_IDLE`] frame durations, as something
+/// else on its thread may be too slow.
+const IDLE: f64 = 0.5;
+const JITTER_IDLE: i64 = 3;
+
+/// A busy stage takes as much as this, in frame durations, for the jitter of the source if nothing waits
+/// behind the frame.
+const JITTER_BUSY: i64 = 2;
 
 /// A stage that was late for this long has nothing left to leave out.
 const EXHAUSTED: u64 = 2000 * MILLISECOND;
@@ -159,9 +174,42 @@ impl Smallest {
     }
 }
 
+/// The work of the last [`SPAN`].
+#[derive(Debug, Default)]
+struct Load {
+    /// When each piece ended, and how long it took.
+    pieces: VecDeque<(u64, u64)>,
+    /// When the first one began.
+    begin: Option<u64>,
+}
+
+impl Load {
+    fn add(&mut self, now: u64, took: u64) {
+        self.begin.get_or_insert(now.saturating_sub(took));
+        self.pieces.push_back((now, took));
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: u64) {
+        let is_old = |(end, _): &(u64, u64)| now.saturating_sub(*end) > SPAN;
+        while self.pieces.front().is_some_and(is_old) {
+            self.pieces.pop_front();
+        }
+    }
+
+    /// The share of the time that went into work.
+    fn share(&mut self, now: u64) -> f64 {
+        self.forget(now);
+        let time = self.begin.map_or(0, |begin| now.saturating_sub(begin));
+        let took = self.pieces.iter().map(|(_, took)| *took as f64);
+        took.sum::<f64>() / time.clamp(1, SPAN) as f64
+    }
+}
+
 /// What a stage knows of its frames' lags.
 #[derive(Debug, Default)]
 pub struct Lateness {
+    load: Load,
     spacing: Spacing,
     smallest: Smallest,
     /// Late since the last frame that was not.
@@ -263,23 +311,30 @@ impl Lateness {
 
     fn is_late(&mut self, now: u64, time: u64, lag: i64, duration: i64) -> bool {
         let waited = lag.saturating_sub(self.smallest.add(now, lag));
-        self.late = waited > if self.late { duration / 2 } else { duration };
+        // Behind one that was passed on, those that wait come in at once, so that their lags fall.
+        let is_fresh = self.before.is_some_and(|(before, passed)| {
+            passed && before.abs_diff(lag) < duration.unsigned_abs() / 2
+        });
+        let is_idle = self.load.share(now) < IDLE;
+        let patience = match (is_idle, is_fresh, self.late) {
+            (true, _, _) => duration.saturating_mul(JITTER_IDLE),
+            (false, true, _) => duration.saturating_mul(JITTER_BUSY),
+            (false, false, false) => duration,
+            (false, false, true) => duration / 2,
+        };
+        self.late = waited > patience;
         if self.late {
             self.late_at = Some(now);
         }
-        // Behind one that was passed on, those that wait come in at once, so that their lags fall.
-        let is_fresh = |(before, passed): (i64, bool)| {
-            passed && before.abs_diff(lag) < duration.unsigned_abs() / 2
-        };
         // A source that gives its frames in bunches never looks idle.
         let in_vain = |since: u64| now.saturating_sub(since) > LONGEST_PAUSE;
-        if self.before.is_some_and(is_fresh) || self.probing.is_some_and(in_vain) {
+        if is_fresh || self.probing.is_some_and(in_vain) {
             self.fresh_at = now;
             self.probing = None;
         } else if self.probing.is_none() {
             // Only an overloaded stage needs it: elsewhere frames come in all the time without waiting.
             let recent = |then: u64| now.saturating_sub(then) <= WINDOW / 2;
-            let probes = self.late_at.is_some_and(recent) && !recent(self.fresh_at);
+            let probes = !is_idle && self.late_at.is_some_and(recent) && !recent(self.fresh_at);
             self.probing = probes.then_some(now);
         }
         let too_late = self.wanted.is_some_and(|wanted| time < wanted);
@@ -290,6 +345,9 @@ impl Lateness {
     pub fn worked(&mut self, now: Option<u64>, took: Duration) {
         self.worked = now.or(self.worked);
         self.took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(now) = now {
+            self.load.add(now, self.took);
+        }
     }
 }
 
