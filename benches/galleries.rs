@@ -2,6 +2,7 @@
 //! pip (`peers/gallery_peers.py`): the same synthetic embeddings, one query at a time on one thread, in
 //! turn. And what a gallery costs in memory and to load.
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -75,7 +76,7 @@ fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) 
     (gallery, queries)
 }
 
-fn write_raw<'a>(path: &Path, rows: impl Iterator<Item = &'a [f32]>) {
+fn write_raw<'a>(path: &Path, rows: impl Iterator<Item = Cow<'a, [f32]>>) {
     let file = std::fs::File::create(path).expect("a temporary file");
     let mut writer = std::io::BufWriter::new(file);
     for row in rows {
@@ -190,7 +191,7 @@ fn main() {
         let (made, queries) = data(rows, people, count);
         made.write(&path("gallery")).expect("writable");
         write_raw(&path("rows"), (0..rows).map(|row| made.embedding(row)));
-        write_raw(&path("queries"), queries.iter().map(Vec::as_slice));
+        write_raw(&path("queries"), queries.iter().map(Cow::from));
         drop(made);
 
         let read = || Gallery::read(&path("gallery")).expect("just written");

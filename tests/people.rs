@@ -85,7 +85,7 @@ impl Enrolled {
         let mut gallery = Gallery::new(self.gallery.model.clone(), self.gallery.dimensions());
         for (i, row) in self.gallery.rows().iter().enumerate() {
             if row.person != person {
-                assert!(gallery.push(row.clone(), self.gallery.embedding(i)));
+                assert!(gallery.push(row.clone(), &self.gallery.embedding(i)));
             }
         }
         gallery

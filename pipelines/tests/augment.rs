@@ -263,7 +263,7 @@ impl Embedded {
     }
 
     /// The frames of `person` but those near to the enrolled ones.
-    fn frames(&self, condition: usize, person: &str, enrolled: &[usize]) -> Vec<&[f32]> {
+    fn frames(&self, condition: usize, person: &str, enrolled: &[usize]) -> Vec<Vec<f32>> {
         let seen = &self.seen[condition];
         let is_asked = |row: &usize| {
             let query = seen.row(*row);
@@ -278,7 +278,7 @@ impl Embedded {
             query.person == person && !enrolled.iter().any(is_near)
         };
         let rows = (0..seen.len()).filter(is_asked);
-        rows.map(|row| seen.embedding(row)).collect()
+        rows.map(|row| seen.embedding(row).into_owned()).collect()
     }
 
     /// Recognition of the moving people, each enrolled from one image, over all such images.
@@ -289,9 +289,9 @@ impl Embedded {
             for image in self.images(person) {
                 let gallery = self.gallery(&[image, other], None, count);
                 for query in self.frames(condition, person, &[image]) {
-                    let nearest = gallery.nearest_images(query, 1)[0];
+                    let nearest = gallery.nearest_images(&query, 1)[0];
                     let right = gallery.person_name(nearest.person) == person;
-                    let verdict = name(&gallery, query);
+                    let verdict = name(&gallery, &query);
                     // With one image of everybody the vote goes to the nearest.
                     assert_eq!(verdict.is_some(), nearest.distance <= THRESHOLD);
                     answers.push(Answer {
@@ -315,14 +315,14 @@ impl Embedded {
         for (person, other) in [("her", "him"), ("him", "her")] {
             let gallery = self.gallery(&[self.images(other)[0]], None, count);
             for query in self.frames(condition, person, &[]) {
-                ask(&gallery, query);
+                ask(&gallery, &query);
             }
         }
         let moving = MOVING.map(|person| self.images(person)[0]);
         for person in self.known.people() {
             if condition == 0 && !MOVING.contains(&person.as_str()) {
                 let gallery = self.gallery(&moving, Some(person), count);
-                ask(&gallery, self.known.embedding(self.images(person)[0]));
+                ask(&gallery, &self.known.embedding(self.images(person)[0]));
             }
         }
         all
@@ -413,7 +413,7 @@ fn variations_of_one_photo() {
                 let gallery = embedded.gallery(&enrolled, None, count);
                 for (condition, (right, asked)) in scores.iter_mut().enumerate() {
                     for query in embedded.frames(condition, "her", &enrolled) {
-                        *right += usize::from(name(&gallery, query).as_deref() == Some("her"));
+                        *right += usize::from(name(&gallery, &query).as_deref() == Some("her"));
                         *asked += 1;
                     }
                 }

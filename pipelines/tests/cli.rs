@@ -185,7 +185,7 @@ fn enroll_turns_photos_as_their_exif_data_says() {
     assert_code(&run(&mut enroll(folder.path())), 0);
     let gallery = gstfacerecog::gallery::Gallery::read(&folder.path().join("g.safetensors"))
         .expect("a gallery");
-    let distance = gallery.nearest(gallery.embedding(0), 2)[1].distance;
+    let distance = gallery.nearest(&gallery.embedding(0), 2)[1].distance;
     assert!(distance < 0.05, "the same face, upright: {distance}");
 }
 

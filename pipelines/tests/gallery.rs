@@ -96,7 +96,7 @@ fn variations_are_the_same_every_time_and_leave_photos_as_they_are() {
     }
     assert_eq!(all.row(3).source, "Ann/0-f15-hao-ph.jpg#3");
     for row in [1, 2, 3] {
-        let nearest = photos.nearest(all.embedding(row), 1)[0];
+        let nearest = photos.nearest(&all.embedding(row), 1)[0];
         assert_eq!(nearest.person, 0, "still Ann");
         assert!((0.001..0.637).contains(&nearest.distance), "{nearest:?}");
     }
