@@ -2,7 +2,6 @@
 //! pip (`peers/gallery_peers.py`): the same synthetic embeddings, one query at a time on one thread, in
 //! turn. And what a gallery costs in memory and to load.
 
-use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -76,11 +75,11 @@ fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) 
     (gallery, queries)
 }
 
-fn write_raw<'a>(path: &Path, rows: impl Iterator<Item = Cow<'a, [f32]>>) {
+fn write_raw<R: AsRef<[f32]>>(path: &Path, rows: impl Iterator<Item = R>) {
     let file = std::fs::File::create(path).expect("a temporary file");
     let mut writer = std::io::BufWriter::new(file);
     for row in rows {
-        let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = row.as_ref().iter().flat_map(|v| v.to_le_bytes()).collect();
         writer.write_all(&bytes).expect("writable");
     }
     writer.flush().expect("writable");
@@ -191,7 +190,7 @@ fn main() {
         let (made, queries) = data(rows, people, count);
         made.write(&path("gallery")).expect("writable");
         write_raw(&path("rows"), (0..rows).map(|row| made.embedding(row)));
-        write_raw(&path("queries"), queries.iter().map(Cow::from));
+        write_raw(&path("queries"), queries.iter().map(Vec::as_slice));
         drop(made);
 
         let read = || Gallery::read(&path("gallery")).expect("just written");
