@@ -144,7 +144,19 @@ fn attempt(
     // A tracker that was not started, because another element could not be, says 0.
     *next_track = pipeline.next_track().unwrap_or(0).max(*next_track);
     pipeline.shut_down();
+    return_memory();
     ending
+}
+
+/// Gives the memory of a pipeline that ended back to the system. The C library keeps what the pipeline's
+/// threads freed, each in an area of its own, and the next pipeline has other threads: after fifty
+/// reconnects of two cameras that was 700 MiB.
+fn return_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// A panic costs a camera its pipeline, not its life.
