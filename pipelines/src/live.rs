@@ -56,6 +56,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    camera::share_memory();
     let config = Config::read(&args.config)?;
     if args.check {
         config.check_galleries()?;

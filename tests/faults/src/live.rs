@@ -167,6 +167,15 @@ impl Live {
         Ok(())
     }
 
+    /// How it ended, if it has.
+    pub fn ending(&mut self) -> String {
+        match self.process.try_wait() {
+            Ok(None) => "facepipe runs".into(),
+            Ok(Some(status)) => format!("facepipe ended with {status}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
     pub fn is_alive(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }

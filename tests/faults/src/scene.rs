@@ -65,6 +65,8 @@ pub struct Scene {
     pub site: Site,
     pub live: Live,
     pub lines: Lines,
+    /// Whether facepipe was killed meanwhile.
+    pub killed: bool,
     _other: Server,
     steady: Steady,
 }
@@ -115,6 +117,7 @@ impl Scene {
             site,
             live,
             lines,
+            killed: false,
             _other: other,
             steady,
         })
@@ -135,8 +138,14 @@ impl Scene {
             .with_context(|| format!("log:\n{}", tail(&self.site.log())))
     }
 
-    pub fn reconnects(&self) -> Result<u64> {
-        let metrics = self.live.metrics()?;
+    pub fn reconnects(&mut self) -> Result<u64> {
+        let metrics = match self.live.metrics() {
+            Ok(metrics) => metrics,
+            Err(error) => {
+                let ending = self.live.ending();
+                return Err(error.context(format!("{ending}; log:\n{}", tail(&self.site.log()))));
+            }
+        };
         Ok(metrics.of("facepipe_reconnects_total", VICTIM) as u64)
     }
 
@@ -150,8 +159,9 @@ impl Scene {
     ) -> Result<Row> {
         ensure!(self.live.is_alive(), "facepipe died:\n{}", self.site.log());
         let other = self.steady.stop();
+        // Where facepipe itself was killed, its other camera was, too.
         ensure!(
-            other < UNTOUCHED,
+            self.killed || other < UNTOUCHED,
             "the other camera stood still for {} s",
             other.as_secs_f64()
         );
@@ -162,7 +172,7 @@ impl Scene {
             happened,
             good_again: Some(good_again),
             lost,
-            other: Some(other),
+            other: (!self.killed).then_some(other),
         })
     }
 }

@@ -42,6 +42,7 @@ pub fn outputs(trial: &Trial) -> Result<Row> {
         scene.victim.command(&format!("disconnect {VICTIM}"))?;
         sleep(Duration::from_millis(rng.random_range(200..2500)));
         scene.live.kill();
+        scene.killed = true;
         for file in jsonl(&out)? {
             torn += usize::from(check(&file)?.1 > 0);
         }

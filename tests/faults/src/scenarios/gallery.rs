@@ -42,19 +42,25 @@ pub fn junk(trial: &Trial) -> Result<Row> {
         scene.good_again(Instant::now(), named("anna"))?;
         kinds += 1;
     }
+    ensure!(scene.reconnects()? == 0, "the camera was connected anew");
+    // A camera that connects anew needs a gallery that can be read.
+    scene.victim.command(&format!("disconnect {VICTIM}"))?;
+    sleep(Duration::from_secs(3));
     let frames = scene.live.frames(VICTIM)?;
     let new = enroll(folder.path(), "berta")?;
     fs::rename(new, &gallery)?;
     let since = Instant::now();
     let good = scene.good_again(since, named("berta"))?;
     ensure!(scene.live.frames(VICTIM)? > frames, "no frames");
-    ensure!(scene.reconnects()? == 0, "the camera was connected anew");
     let log = scene.site.log();
     ensure!(
         log.contains("live.safetensors"),
         "the log says nothing of it"
     );
-    let happened = format!("{kinds} kinds of junk: warned, went on with the gallery in use");
+    let happened = format!(
+        "{kinds} kinds of junk: warned, went on with the gallery in use; a camera that connected anew meanwhile waited \
+         for a good one"
+    );
     scene.finish(
         "gallery replaced by junk, then a good one",
         happened,

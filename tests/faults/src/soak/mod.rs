@@ -97,7 +97,9 @@ pub fn run(args: &Args) -> Result<bool> {
     );
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     soak.play(&plan, time)?;
-    soak.idle(QUIET)?;
+    soak.idle(QUIET / 2)?;
+    let middle = soak.live.metrics()?;
+    soak.idle(QUIET / 2)?;
     let last = soak.sample()?;
     let objects_after = soak.objects(args)?;
 
@@ -112,7 +114,10 @@ pub fn run(args: &Args) -> Result<bool> {
             metrics.of("facepipe_reconnects_total", &name),
             metrics.of("facepipe_output_errors_total", &name)
         );
-        good &= frames > 0.0;
+        if frames <= middle.of("facepipe_frames_processed_total", &name) {
+            println!("{name} stands still");
+            good = false;
+        }
     }
     let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let end = end.saturating_sub(wall);

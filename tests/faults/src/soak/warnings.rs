@@ -27,6 +27,9 @@ const STREAM: &[Kind] = &[
 /// Of x264enc, at any time, when a key frame is asked for soon after another.
 const KEY_FRAME: &str = "forced frame type";
 
+/// What GStreamer's tracer says before there is a log.
+const TRACER: &str = "GST_TRACER";
+
 /// What a message contains, and what it can come from.
 const EXPLANATIONS: &[(&str, &[Kind])] = &[
     ("configuration", &[Kind::BrokenConfig, Kind::Reload]),
@@ -53,6 +56,9 @@ pub fn explain(
 ) -> BTreeMap<String, Warning> {
     let mut warnings: BTreeMap<String, Warning> = BTreeMap::new();
     for line in log.lines() {
+        if line.contains(TRACER) {
+            continue;
+        }
         let Ok(entry) = serde_json::from_str::<Value>(line) else {
             let warning = warnings.entry(normal(line)).or_default();
             warning.count += 1;
