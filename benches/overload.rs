@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use face_tests::enroll;
-use face_tests::overload::{Camera, ENLARGED, Line, detector, inference_size};
+use face_tests::overload::{Camera, Line, detector};
 
 const CLIP: &str = "WolfgangLanger_Pexels.mp4";
 const OVERLOAD: u32 = 3;
@@ -16,10 +16,9 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let gallery = folder.path().join("people.safetensors");
     enroll(&gallery);
-    let camera = Camera::new(CLIP).expect("it serves");
-    let size = inference_size(CLIP, OVERLOAD * camera.frame).expect("it detects");
+    let camera = Camera::new(CLIP, OVERLOAD).expect("it serves");
     let stages = format!(
-        "{} name=d inference-size={size} late={stages_late} ! facetracker name=t ! \
+        "{} name=d late={stages_late} ! facetracker name=t ! \
          facerecognizer name=r gallery=\"{}\" late={stages_late} ! faceagegender name=a late={stages_late}",
         detector(),
         gallery.display()
@@ -28,7 +27,7 @@ fn main() {
         "{:.1} frames a second of {CLIP}, {minutes} minutes\n{stages}",
         1.0 / camera.frame.as_secs_f64()
     );
-    let line = Line::new(&camera, ENLARGED, &stages).expect("it plays");
+    let line = Line::new(&camera, &stages).expect("it plays");
     let begin = Instant::now();
     let length = Duration::from_secs_f64(60.0 * minutes);
     let mut next = Duration::from_secs(10);

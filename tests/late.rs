@@ -1,10 +1,11 @@
 //! The property `late`: under overload the work is thinned and not the video.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use face_core::meta;
 use face_tests::feed::{Feed, at};
-use face_tests::overload::{Camera, ENLARGED, Line, Outcome, detector, inference_size};
+use face_tests::overload::{Camera, Line, Outcome, detector};
 use face_tests::{Frame, Picture, Running, TIMEOUT, enroll};
 use gst::prelude::*;
 
@@ -16,20 +17,27 @@ fn above(outcome: &Outcome, frames: usize) -> f64 {
     (lags.max().expect("frames") - outcome.start()) as f64 / 1e6
 }
 
+/// What a test measures depends on what else runs.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn an_overloaded_stream_keeps_its_latency_and_its_frames() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let gallery = folder.path().join("people.safetensors");
     enroll(&gallery);
-    let camera = Camera::new(CLIP).expect("it serves");
-    let size = inference_size(CLIP, 3 * camera.frame).expect("it detects");
+    let camera = Camera::new(CLIP, 3).expect("it serves");
     let stages = format!(
-        "{} name=d inference-size={size} ! facetracker name=t ! \
+        "{} name=d ! facetracker name=t ! \
          facerecognizer name=r gallery=\"{}\" ! faceagegender name=a",
         detector(),
         gallery.display()
     );
-    let line = Line::new(&camera, ENLARGED, &stages).expect("it plays");
+    let line = Line::new(&camera, &stages).expect("it plays");
     let wait = |until: &dyn Fn(&Outcome) -> bool| {
         let begin = Instant::now();
         while !line.look(until) {
@@ -68,12 +76,11 @@ fn an_overloaded_stream_keeps_its_latency_and_its_frames() {
         line.stat("t", "tracks-total"),
         line.stat("t", "next-track-id"),
     );
-    let (frames, embedded) = (line.stat("r", "frames"), line.stat("r", "inferences"));
+    let embedded = line.stat("r", "inferences");
     let outcome = line.stop();
     assert_eq!(outcome.lost(), 0, "every frame passes, in order");
-    assert!(outcome.passed.len() as u64 <= frames);
     // One man, seen on every frame: on those that were passed over, too. Where a machine that does other
-    // things stops for longer than a track lives (1 s), there is another one.
+    // things stops for so long that he has moved on, there is another one.
     let since = outcome.since_examined();
     let pauses = since.windows(2).filter(|w| w[1] == 0).map(|w| w[0]);
     let stops = pauses.clone().filter(|p| *p > 300_000_000).count() as u64;
@@ -116,6 +123,7 @@ fn is_examined(frame: &Frame) -> bool {
 
 #[test]
 fn work_is_left_out_in_live_pipelines_unless_told_otherwise() {
+    let _alone = alone();
     let picture = Picture::open("t1.jpg").resized(640, 443);
     let examined = |live: bool, late: &str| {
         let running = Running::new(&format!(
@@ -139,6 +147,7 @@ fn work_is_left_out_in_live_pipelines_unless_told_otherwise() {
 
 #[test]
 fn downstream_is_heard_and_no_decoder_told() {
+    let _alone = alone();
     let picture = Picture::open("t1.jpg").resized(640, 443);
     for (late, told) in [("drop-work", 0), ("wait", 1)] {
         let feed = Feed::new(&format!("facedetector name=d late={late}"), &picture.caps());
@@ -181,6 +190,7 @@ fn downstream_is_heard_and_no_decoder_told() {
 
 #[test]
 fn faces_share_what_time_there_is() {
+    let _alone = alone();
     let picture = Picture::open("t1.jpg").resized(640, 443);
     let feed = Feed::new(
         "facedetector late=wait ! facetracker ! \
@@ -198,11 +208,6 @@ fn faces_share_what_time_there_is() {
             let track = face.track.expect("tracked").id;
             let count = embedded.entry(track).or_default();
             *count += u32::from(face.embedding.is_some());
-            eprintln!(
-                "{index} {track} {} {:?}",
-                face.embedding.is_some(),
-                face.is_predicted()
-            );
         }
     }
     let counts: Vec<u32> = embedded.values().copied().collect();
@@ -221,6 +226,7 @@ fn faces_share_what_time_there_is() {
 
 #[test]
 fn frames_in_flight_leave_work_out_in_order() {
+    let _alone = alone();
     let picture = Picture::open("t1.jpg").resized(640, 443);
     let running = Running::new(
         "appsrc name=in format=time is-live=true ! facedetector frames-in-flight=3 ! \
@@ -251,6 +257,7 @@ fn frames_in_flight_leave_work_out_in_order() {
 
 #[test]
 fn tracks_are_counted_from_where_the_program_says() {
+    let _alone = alone();
     let picture = Picture::open("t1.jpg").resized(640, 443);
     let feed = Feed::bare("facedetector ! facetracker name=t first-track-id=100").expect("plays");
     feed.begin();

@@ -53,10 +53,19 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Serves an H.264 clip of the media on loopback.
-    pub fn new(clip: &str) -> Result<Self> {
+    /// Serves an H.264 clip of the media on loopback, as fast as `overload` times what one [`detector`] on
+    /// this machine, as it is now, can look at.
+    pub fn new(clip: &str, overload: u32) -> Result<Self> {
         init();
-        let (caps, units) = units(clip)?;
+        let (caps, mut units) = units(clip)?;
+        let last = units.iter().map(|u| u.pts).max().context("no frames")?;
+        let wanted = detection(clip)?.as_nanos() as u64 / u64::from(overload);
+        let frame = last / (units.len() as u64 - 1).max(1);
+        for unit in &mut units {
+            for time in [&mut unit.pts, &mut unit.dts] {
+                *time = (u128::from(*time) * u128::from(wanted) / u128::from(frame)) as u64;
+            }
+        }
         let first = units.iter().map(|u| u.pts).min().context("no frames")?;
         let last = units.iter().map(|u| u.pts).max().context("no frames")?;
         let frame = (last - first) / (units.len() as u64 - 1).max(1);
@@ -228,9 +237,9 @@ pub struct Line {
 
 impl Line {
     /// `rtspsrc ! decoder ! SCALE ! STAGES ! fakesink`, playing. The first stage is called `first`.
-    pub fn new(camera: &Camera, before: &str, stages: &str) -> Result<Self> {
+    pub fn new(camera: &Camera, stages: &str) -> Result<Self> {
         let running = Running::new(&format!(
-            "rtspsrc location={} protocols=tcp latency=100 ! rtph264depay ! avdec_h264 ! {before} ! \
+            "rtspsrc location={} protocols=tcp latency=100 ! rtph264depay ! avdec_h264 ! \
              identity name=first silent=true ! {stages} ! fakesink name=sink sync=false async=false",
             camera.url()
         ))?;
@@ -293,16 +302,11 @@ impl Line {
     }
 }
 
-/// What makes frames larger than the clip's, so that [`inference_size`] may choose.
-pub const ENLARGED: &str = "videoscale ! video/x-raw,width=1280,height=720";
-
-/// The `inference-size` with which the heavy model takes `wanted` for a frame of [`ENLARGED`] on this
-/// machine, as it is now.
-pub fn inference_size(clip: &str, wanted: Duration) -> Result<u32> {
-    const SIZE: f64 = 640.0;
+/// How long the [`detector`] takes for a frame of the clip.
+fn detection(clip: &str) -> Result<Duration> {
     let running = Running::new(&format!(
-        "filesrc location=\"{}\" ! qtdemux ! h264parse ! avdec_h264 ! identity eos-after=12 ! {ENLARGED} ! \
-         {} name=d inference-size={SIZE} ! fakesink sync=false",
+        "filesrc location=\"{}\" ! qtdemux ! h264parse ! avdec_h264 ! identity eos-after=25 ! \
+         {} name=d ! fakesink sync=false",
         media(clip).display(),
         detector()
     ))?;
@@ -310,10 +314,7 @@ pub fn inference_size(clip: &str, wanted: Duration) -> Result<u32> {
     running.wait()?;
     let stats: gst::Structure = running.element("d").property("stats");
     let (total, frames): (u64, u64) = (stats.get("time-total")?, stats.get("frames")?);
-    let factor = wanted.as_nanos() as f64 / (total as f64 / frames as f64);
-    // The time goes with the area, which goes in steps of 32.
-    let size = (SIZE * factor.sqrt() / 32.0).round() * 32.0;
-    Ok(size.clamp(320.0, 1280.0) as u32)
+    Ok(Duration::from_nanos(total / frames.max(1)))
 }
 
 /// A detector whose model is heavy enough for any machine.
