@@ -67,7 +67,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
         );
         return Ok(Outcome::Done);
     }
-    share_heaps();
     let _log = telemetry::log::install(&args.log)?;
     interrupt::reload_on_hangup();
     interrupt::quit_after(SHUTDOWN);
@@ -98,18 +97,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
     drop((server, control));
     tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
     Ok(Outcome::Done)
-}
-
-/// Has all threads share few heaps. By default glibc gives them up to eight a core, and pipelines, whose
-/// threads come and go with each connection, leave their holes in all of them: the memory of a program
-/// whose cameras reconnected fifty times had grown from 277 to 720 MB.
-fn share_heaps() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        // SAFETY: sets a number in the allocator, which may be done at any time.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.clamp(2, 8) as libc::c_int) };
-    }
 }
 
 /// The cameras that run.
