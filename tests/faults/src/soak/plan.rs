@@ -24,6 +24,8 @@ pub enum Kind {
     HookRefuses,
     /// No fault: new viewers and new files ask for key frames.
     KeyFrame,
+    /// No fault: a camera that is connected to sends from the middle of its pictures.
+    Joined,
     /// facepipe itself ends.
     End,
 }
@@ -168,7 +170,7 @@ impl Plan {
                 _ => (Step::Viewer(camera, "tcp"), None),
             },
             // Not in the list of what is drawn.
-            Kind::KeyFrame | Kind::End => return,
+            Kind::KeyFrame | Kind::Joined | Kind::End => return,
             Kind::HookRefuses => {
                 affected.clear();
                 (Step::Refuse(true), Some(Step::Refuse(false)))

@@ -24,8 +24,17 @@ const STREAM: &[Kind] = &[
     Kind::End,
 ];
 
-/// Of x264enc, at any time, when a key frame is asked for soon after another.
-const KEY_FRAME: &str = "forced frame type";
+/// What may be said at any time, and of what: x264enc, when a key frame is asked for soon after another;
+/// the server of annotated streams, when a viewer is asked for its password (each is, at first) and when it
+/// goes; a decoder, of pictures that refer to those before the first one.
+const ALWAYS: &[(&str, Kind)] = &[
+    ("forced frame type", Kind::KeyFrame),
+    ("not authorized to see factory path", Kind::Viewer),
+    (": no media", Kind::Viewer),
+    ("was not prepared", Kind::Viewer),
+    ("without knowing configured latency", Kind::Viewer),
+    ("Could not find ref with POC", Kind::Joined),
+];
 
 /// What GStreamer's tracer says before there is a log.
 const TRACER: &str = "GST_TRACER";
@@ -80,8 +89,8 @@ pub fn explain(
             .map_or(STREAM, |(_, kinds)| kinds);
         let about = entry["camera"].as_str().and_then(&camera);
         let when = entry["time"].as_str().and_then(seconds);
-        if message.starts_with(KEY_FRAME) {
-            warning.explained.insert(Kind::KeyFrame);
+        if let Some((_, kind)) = ALWAYS.iter().find(|(part, _)| message.contains(part)) {
+            warning.explained.insert(*kind);
             continue;
         }
         let fits = |fault: &&Fault| {
@@ -117,10 +126,10 @@ fn seconds(time: &str) -> Option<f64> {
 fn normal(message: &str) -> String {
     let mut text = String::new();
     for word in message.split_whitespace() {
-        let word = if word.contains('/') && !word.contains("::") {
-            "PATH"
-        } else {
-            word
+        let word = match word {
+            path if path.contains('/') && !path.contains("::") => "PATH",
+            address if address.starts_with("0x") => "ADDRESS",
+            word => word,
         };
         if !text.is_empty() {
             text.push(' ');
