@@ -45,7 +45,7 @@ const MILLISECOND: u64 = 1_000_000;
 /// How long a frame's lag counts.
 pub const WINDOW: u64 = 4000 * MILLISECOND;
 
-/// A late stage works all the same after a pause as long as this and as [`RESTS`] times what its last
+/// A late stage works all the same after a pause as long as this and as four times what its last
 /// work took, so that tracks, which live for a second, go on.
 pub const LONGEST_PAUSE: u64 = 500 * MILLISECOND;
 const RESTS: u64 = 4;
