@@ -1,8 +1,8 @@
 //! Names of files that carry the time: found again, sorted, and never given twice.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -105,6 +105,22 @@ impl Dated {
 /// Makes a folder, and those above it, for the owner alone; those that are there stay as they are.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file of the owner's alone, whole and then under its name; its end is open for more.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let temporary = path.with_file_name(name);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    fs::rename(&temporary, path)?;
+    Ok(file)
 }
 
 #[cfg(test)]

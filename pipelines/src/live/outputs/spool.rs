@@ -1,14 +1,15 @@
 //! What a webhook has not taken yet, kept on disk so that no restart loses it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+
+use super::dated::replace_private;
 
 /// The file is written anew when so many of its lines are of no use any more.
 const USELESS: usize = 1000;
@@ -140,16 +141,7 @@ impl Spool {
         if let Some(folder) = self.path.parent() {
             super::dated::private_folder(folder)?;
         }
-        let temporary = self.path.with_extension("part");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        fs::rename(&temporary, &self.path)?;
-        self.file = Some(file);
+        self.file = Some(replace_private(&self.path, &bytes)?);
         Ok(())
     }
 

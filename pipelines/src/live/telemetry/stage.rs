@@ -1,11 +1,7 @@
 //! The statistics of one stage of a camera, added up over its pipelines.
 
-/// Buckets of `infer-histogram`.
-pub const BUCKETS: usize = 16;
-
-/// Inferences up to this long are in the first bucket, up to twice as long in the next, and so on; all
-/// longer ones are in the last.
-const FIRST_BOUND: f64 = 250e-6;
+use face_core::stats::INFER_BOUNDS;
+pub use face_core::stats::INFER_BUCKETS as BUCKETS;
 
 /// The fields of `stats` that only grow while a pipeline runs.
 const GROWING: [&str; 9] = [
@@ -86,11 +82,9 @@ impl Stage {
     /// Upper bounds in seconds (the last is `f64::MAX`), with the inferences in each bucket alone.
     pub fn inference_times(&self) -> Option<Vec<(f64, u64)>> {
         let counts: Option<Vec<u64>> = self.histogram.iter().map(|bucket| bucket.sum).collect();
-        let bound = |i| match i + 1 < BUCKETS {
-            true => FIRST_BOUND * f64::from(1u32 << i),
-            false => f64::MAX,
-        };
-        Some((0..BUCKETS).map(bound).zip(counts?).collect())
+        let bounds = INFER_BOUNDS.iter().map(|bound| *bound as f64 / 1e9);
+        let bounds = bounds.chain(std::iter::once(f64::MAX));
+        Some(bounds.zip(counts?).collect())
     }
 }
 

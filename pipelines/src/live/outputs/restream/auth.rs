@@ -1,8 +1,7 @@
 //! Who may see the streams.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use gst_rtsp_server::prelude::*;
 use rand::distr::{Alphanumeric, SampleString};
 
 use crate::live::config::Config;
-use crate::live::outputs::dated::private_folder;
+use crate::live::outputs::dated::{private_folder, replace_private};
 use crate::live::secret::Secret;
 
 /// Of a password that is made up.
@@ -64,15 +63,7 @@ fn write(path: &Path) -> io::Result<String> {
         private_folder(folder)?;
     }
     let password = Alphanumeric.sample_string(&mut rand::rng(), LENGTH);
-    let temporary = path.with_extension("part");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(format!("{password}\n").as_bytes())?;
-    fs::rename(temporary, path)?;
+    replace_private(path, format!("{password}\n").as_bytes())?;
     Ok(password)
 }
 

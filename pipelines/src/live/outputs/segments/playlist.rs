@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+use crate::live::outputs::dated::replace_private;
 
 /// A playlist that keeps all pieces lists no more: it is written anew with each.
 const MOST: usize = 10_000;
@@ -111,15 +112,7 @@ impl Playlist {
 
     /// Writes the file, whole, then under its name.
     fn write(&self, ended: bool) -> io::Result<()> {
-        let temporary = self.path.with_extension("m3u8.part");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(self.render(ended).as_bytes())?;
-        fs::rename(&temporary, &self.path)
+        replace_private(&self.path, self.render(ended).as_bytes()).map(drop)
     }
 
     fn render(&self, ended: bool) -> String {
