@@ -69,6 +69,8 @@ pub struct Scene {
     pub killed: bool,
     _other: Server,
     steady: Steady,
+    /// How long the other camera stood still, once facepipe has ended.
+    ended: Option<Duration>,
 }
 
 /// Adds to the site before it starts.
@@ -120,6 +122,7 @@ impl Scene {
             killed: false,
             _other: other,
             steady,
+            ended: None,
         })
     }
 
@@ -149,14 +152,11 @@ impl Scene {
         Ok(metrics.of("facepipe_reconnects_total", VICTIM) as u64)
     }
 
-    /// Checks what holds for every fault, and ends.
-    pub fn finish(
-        mut self,
-        fault: impl Into<String>,
-        happened: String,
-        good_again: Duration,
-        lost: String,
-    ) -> Result<Row> {
+    /// Checks what holds for every fault, and ends facepipe; how long the other camera stood still.
+    pub fn end(&mut self) -> Result<Duration> {
+        if let Some(other) = self.ended {
+            return Ok(other);
+        }
         ensure!(self.live.is_alive(), "facepipe died:\n{}", self.site.log());
         let other = self.steady.stop();
         // Where facepipe itself was killed, its other camera was, too.
@@ -167,6 +167,19 @@ impl Scene {
         );
         let end = self.live.terminate()?;
         ensure!(end < END, "SIGTERM took {} s", end.as_secs_f64());
+        self.ended = Some(other);
+        Ok(other)
+    }
+
+    /// Ends, if it has not ended yet.
+    pub fn finish(
+        mut self,
+        fault: impl Into<String>,
+        happened: String,
+        good_again: Duration,
+        lost: String,
+    ) -> Result<Row> {
+        let other = self.end()?;
         Ok(Row {
             fault: fault.into(),
             happened,

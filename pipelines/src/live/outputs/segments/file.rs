@@ -224,7 +224,13 @@ pub fn probe(path: &Path) -> Result<Piece> {
         let uri = glib::filename_to_uri(path, None)?;
         let info = discoverer.discover_uri(&uri)?;
         let duration = info.duration().context("it has no end")?;
-        let begun = fs::metadata(path)?.created()?;
+        let metadata = fs::metadata(path)?;
+        // Not every file system knows when a file was created.
+        let begun = metadata.created().or_else(|_| {
+            metadata
+                .modified()
+                .map(|end| end.checked_sub(duration.into()).unwrap_or(end))
+        })?;
         Ok::<_, anyhow::Error>((duration, Timestamp::try_from(begun)?))
     };
     let (duration, time) = look().with_context(|| path.display().to_string())?;
