@@ -9,7 +9,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use self::protobuf::{Fields, name, put_bytes, put_varint};
 use crate::model::Dimension;
+
+pub mod heads;
+mod protobuf;
 
 /// Why a file is not an ONNX model that can be adapted.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -35,112 +39,11 @@ mod field {
     pub const VALUE_NAME: u32 = 1;
     pub const VALUE_TYPE: u32 = 2;
     pub const TYPE_TENSOR: u32 = 1;
+    pub const TENSOR_ELEMENT: u32 = 1;
     pub const TENSOR_TYPE_SHAPE: u32 = 2;
     pub const SHAPE_DIM: u32 = 1;
     pub const DIM_VALUE: u32 = 1;
     pub const DIM_PARAM: u32 = 2;
-}
-
-/// One field of a protobuf message.
-struct Field<'a> {
-    number: u32,
-    /// Tag and payload as they stand.
-    whole: &'a [u8],
-    /// The payload of a length-delimited field, empty for the others.
-    payload: &'a [u8],
-}
-
-/// Iterates over the fields of one protobuf message.
-struct Fields<'a>(&'a [u8]);
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-impl<'a> Fields<'a> {
-    fn parse(&mut self) -> Option<Field<'a>> {
-        let start = self.0;
-        let mut rest = start;
-        let tag = varint(&mut rest)?;
-        let number = u32::try_from(tag >> 3).ok().filter(|&n| n > 0)?;
-        let payload = match tag & 7 {
-            0 => {
-                varint(&mut rest)?;
-                &[]
-            }
-            1 => {
-                rest = rest.get(8..)?;
-                &[]
-            }
-            2 => {
-                let length = usize::try_from(varint(&mut rest)?).ok()?;
-                let payload = rest.get(..length)?;
-                rest = &rest[length..];
-                payload
-            }
-            5 => {
-                rest = rest.get(4..)?;
-                &[]
-            }
-            _ => return None,
-        };
-        self.0 = rest;
-        Some(Field {
-            number,
-            whole: &start[..start.len() - rest.len()],
-            payload,
-        })
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, OnnxError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.parse();
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field.ok_or(OnnxError::Malformed("a field is cut short")))
-    }
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_bytes(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
-    put_varint(out, u64::from(number) << 3 | 2);
-    put_varint(out, payload.len() as u64);
-    out.extend_from_slice(payload);
-}
-
-/// The UTF-8 name in field `number` of `message`; empty if there is none.
-fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
-    for field in Fields(message) {
-        let field = field?;
-        if field.number == number {
-            return String::from_utf8(field.payload.to_vec())
-                .map_err(|_| OnnxError::Malformed("a name is not UTF-8"));
-        }
-    }
-    Ok(String::new())
 }
 
 /// Copies `message`, replacing the field `number` by what `edit` makes of its payload.
@@ -197,6 +100,21 @@ fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>,
             Ok(out)
         })
     })
+}
+
+/// The value info of an output of floats whose shape is left to inference.
+fn float_output(name: &str) -> Vec<u8> {
+    /// Of `TensorProto.DataType`.
+    const FLOAT: u64 = 1;
+    let mut tensor = Vec::new();
+    put_varint(&mut tensor, u64::from(field::TENSOR_ELEMENT) << 3);
+    put_varint(&mut tensor, FLOAT);
+    let mut kind = Vec::new();
+    put_bytes(&mut kind, field::TYPE_TENSOR, &tensor);
+    let mut info = Vec::new();
+    put_bytes(&mut info, field::VALUE_NAME, name.as_bytes());
+    put_bytes(&mut info, field::VALUE_TYPE, &kind);
+    info
 }
 
 fn wrapped(number: u32, payload: &[u8]) -> Cow<'static, [u8]> {

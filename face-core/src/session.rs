@@ -18,7 +18,7 @@ use ort::value::{Tensor, TensorElementType, ValueType};
 use crate::elf;
 use crate::error::Error;
 use crate::model::{self, Descriptor, MOST_INPUT_PIXELS, Model};
-use crate::onnx;
+use crate::onnx::{self, heads};
 
 /// ONNX Runtime's own messages.
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -162,6 +162,8 @@ pub struct Options {
     pub provider: String,
     /// Threads inside one inference; 1 runs it on the calling thread.
     pub threads: u32,
+    /// Whether outputs are computed together where the model's decoder can read that.
+    pub merge_heads: bool,
 }
 
 impl Default for Options {
@@ -169,6 +171,7 @@ impl Default for Options {
         Self {
             provider: "cpu".into(),
             threads: 1,
+            merge_heads: true,
         }
     }
 }
@@ -330,6 +333,14 @@ impl SharedSession {
         let sha256 = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let adapted = adapted.map_err(|e| Error::invalid(&model.weights, e))?;
         drop(bytes);
+        let heads = match options.merge_heads {
+            true => heads::of_decoder(&descriptor.decoder),
+            false => &[],
+        };
+        let name = |role: &str| descriptor.output(role).to_owned();
+        let merged =
+            heads::merge(&adapted, heads, name).map_err(|e| Error::invalid(&model.weights, e))?;
+        let adapted = merged.unwrap_or(adapted);
         let failed = |e: &dyn std::fmt::Display| {
             Error::invalid(
                 &model.weights,
@@ -497,6 +508,12 @@ impl Runner {
     /// Batch, channels, height, width.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
+    }
+
+    /// Whether the model has an output that the descriptor calls `role`, or that has this name.
+    pub fn has_output(&self, role: &str) -> bool {
+        let name = self.shared.descriptor.output(role);
+        self.outputs.iter().any(|(n, _)| n == name)
     }
 
     /// The input tensor, row-major in the order of [`shape`](Self::shape).

@@ -1,12 +1,22 @@
 //! A real model in ONNX Runtime: what `session.rs` does by hand.
 
 use face_core::model::{MOST_INPUT_PIXELS, Model};
+use face_core::onnx::heads::{self, YUNET};
+use face_core::onnx::{self, OnnxError};
 use face_core::session::{self, Options, Runner};
+
+/// Outputs one by one, as published.
+fn separate() -> Options {
+    Options {
+        merge_heads: false,
+        ..Default::default()
+    }
+}
 
 #[test]
 fn a_runner_gives_outputs_of_its_shape_again_and_again() {
     let model = Model::find("yunet").expect("`make setup` fetches it");
-    let session = session::load(&model, &Options::default()).expect("it loads");
+    let session = session::load(&model, &separate()).expect("it loads");
     let mut small = Runner::new(&session, [1, 3, 64, 96]).expect("it runs");
     let mut large = Runner::new(&session, [1, 3, 96, 128]).expect("it runs");
     for turn in 0..3 {
@@ -22,6 +32,71 @@ fn a_runner_gives_outputs_of_its_shape_again_and_again() {
             .expect_err("another shape");
         runner.output("no-such-output").expect_err("another name");
     }
+}
+
+#[test]
+fn a_head_has_the_numbers_of_its_parts() {
+    let model = Model::find("yunet").expect("`make setup` fetches it");
+    let shape = [1, 3, 96, 160];
+    let mut runners = [Options::default(), separate()].map(|options| {
+        let session = session::load(&model, &options).expect("it loads");
+        let mut runner = Runner::new(&session, shape).expect("it runs");
+        // Something like texture.
+        for (i, value) in runner.input().iter_mut().enumerate() {
+            *value = ((i * 7919 % 256) as f32 + (i / 40 % 256) as f32) / 2.0;
+        }
+        runner.run().expect("it runs");
+        runner
+    });
+    let [merged, separate] = &mut runners;
+    assert!(!merged.has_output("cls_8") && !separate.has_output("head_8"));
+    for (head, stride) in YUNET.into_iter().zip([8, 16, 32]) {
+        let (rows, columns) = (shape[2] / stride, shape[3] / stride);
+        let cells = rows * columns;
+        let merged = merged
+            .output_of(head.output, &[1, 16, rows, columns])
+            .expect("merged");
+        let mut channel = 0;
+        for part in head.parts {
+            let alone = separate
+                .output_of(part.output, &[1, cells, part.channels])
+                .expect("as published");
+            for (i, &alone) in alone.iter().enumerate() {
+                let value = merged[(channel + i % part.channels) * cells + i / part.channels];
+                let value = match part.sigmoid {
+                    true => 1.0 / (1.0 + (-value).exp()),
+                    false => value,
+                };
+                assert!(
+                    (value - alone).abs() < 1e-5 * alone.abs().max(1.0),
+                    "{value} {alone}"
+                );
+            }
+            channel += part.channels;
+        }
+    }
+}
+
+#[test]
+fn only_what_is_understood_is_merged() {
+    let model = Model::find("yunet").expect("`make setup` fetches it");
+    let bytes = model.read_unchecked().expect("readable");
+    let input = &model.descriptor.input;
+    let adapted = onnx::adapt(&bytes, &input.name, &input.shape).expect("a model");
+    let merge = |model: &[u8]| heads::merge(model, &YUNET, str::to_owned);
+    let merged = merge(&adapted).expect("well-formed").expect("YuNet");
+    assert_eq!(merge(&merged), Ok(None), "it has heads already");
+    assert_eq!(heads::merge(&adapted, &YUNET, |_| "x".into()), Ok(None));
+    // Every fiftieth byte is changed: it must neither panic nor hang.
+    for i in (0..adapted.len()).step_by(50) {
+        let mut damaged = adapted.clone();
+        damaged[i] ^= 0x41;
+        let _ = merge(&damaged);
+    }
+    assert!(matches!(
+        merge(&adapted[..adapted.len() - 1]),
+        Err(OnnxError::Malformed(_))
+    ));
 }
 
 #[test]

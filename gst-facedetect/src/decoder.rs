@@ -129,14 +129,15 @@ mod tests {
             };
             maps.decode(threshold, &mut found);
             let level = yunet::Level {
+                scores: yunet::Scores::Probabilities,
                 class: &scores[6..],
                 object: &objects,
-                boxes: sizes.as_chunks().0,
-                points: points.as_chunks().0,
-                columns: 3,
-                stride: 8,
+                boxes: yunet::Values::by_cell(&sizes, 4),
+                points: yunet::Values::by_cell(&points, 10),
             };
-            level.decode(threshold, &mut found);
+            level.decode((3, 8), threshold, &mut found);
+            let head: Vec<f32> = [scores, sizes, points].concat();
+            yunet::Level::of_head(&head, 6).decode((3, 8), threshold, &mut found);
             for candidate in found {
                 prop_assert!(candidate.is_finite());
                 prop_assert!((0.0..=1.0).contains(&candidate.confidence), "{candidate:?}");

@@ -3,16 +3,12 @@
 
 use face_core::Error;
 use face_core::geometry::{Point, Rect};
+use face_core::onnx::heads::YUNET;
 use face_core::session::Runner;
 
 use super::{Candidate, Decoder};
 
 const STRIDES: [usize; 3] = [8, 16, 32];
-const OUTPUTS: [[&str; 4]; 3] = [
-    ["cls_8", "obj_8", "bbox_8", "kps_8"],
-    ["cls_16", "obj_16", "bbox_16", "kps_16"],
-    ["cls_32", "obj_32", "bbox_32", "kps_32"],
-];
 
 pub struct YuNet;
 
@@ -24,47 +20,134 @@ impl Decoder for YuNet {
         found: &mut Vec<Candidate>,
     ) -> Result<(), Error> {
         let [_, _, height, width] = runner.shape();
-        for (stride, [class, object, boxes, points]) in STRIDES.into_iter().zip(OUTPUTS) {
-            let columns = width / stride;
-            let cells = columns * (height / stride);
-            Level {
-                class: runner.output_of(class, &[1, cells, 1])?,
-                object: runner.output_of(object, &[1, cells, 1])?,
-                boxes: runner.output_of(boxes, &[1, cells, 4])?.as_chunks().0,
-                points: runner.output_of(points, &[1, cells, 10])?.as_chunks().0,
-                columns,
-                stride,
-            }
-            .decode(threshold, found);
+        for (stride, head) in STRIDES.into_iter().zip(YUNET) {
+            let (columns, rows) = (width / stride, height / stride);
+            let cells = columns * rows;
+            let level = if runner.has_output(head.output) {
+                Level::of_head(
+                    runner.output_of(head.output, &[1, 16, rows, columns])?,
+                    cells,
+                )
+            } else {
+                let [class, object, boxes, points] = head.parts.map(|part| part.output);
+                Level {
+                    scores: Scores::Probabilities,
+                    class: runner.output_of(class, &[1, cells, 1])?,
+                    object: runner.output_of(object, &[1, cells, 1])?,
+                    boxes: Values::by_cell(runner.output_of(boxes, &[1, cells, 4])?, 4),
+                    points: Values::by_cell(runner.output_of(points, &[1, cells, 10])?, 10),
+                }
+            };
+            level.decode((columns, stride), threshold, found);
         }
         Ok(())
     }
 }
 
-/// The outputs of one stride, cell by cell.
-pub struct Level<'a> {
-    pub class: &'a [f32],
-    pub object: &'a [f32],
-    pub boxes: &'a [[f32; 4]],
-    pub points: &'a [[f32; 10]],
-    pub columns: usize,
-    pub stride: usize,
+/// Several numbers a cell.
+pub struct Values<'a> {
+    data: &'a [f32],
+    /// From one number of a cell to the next, and from one cell to the next.
+    step: usize,
+    cell: usize,
 }
 
-impl Level<'_> {
-    pub fn decode(&self, threshold: f32, found: &mut Vec<Candidate>) {
+impl<'a> Values<'a> {
+    /// All `count` numbers of a cell, then those of the next one.
+    pub fn by_cell(data: &'a [f32], count: usize) -> Self {
+        Self {
+            data,
+            step: 1,
+            cell: count,
+        }
+    }
+
+    /// One number of all `cells`, then the next one.
+    pub fn by_channel(data: &'a [f32], cells: usize) -> Self {
+        Self {
+            data,
+            step: cells,
+            cell: 1,
+        }
+    }
+
+    fn of<const N: usize>(&self, cell: usize) -> [f32; N] {
+        std::array::from_fn(|i| self.data[cell * self.cell + i * self.step])
+    }
+}
+
+#[derive(Clone, Copy)]
+pub enum Scores {
+    Probabilities,
+    /// Before the sigmoid.
+    Logits,
+}
+
+/// The outputs of one stride.
+pub struct Level<'a> {
+    pub scores: Scores,
+    pub class: &'a [f32],
+    pub object: &'a [f32],
+    pub boxes: Values<'a>,
+    pub points: Values<'a>,
+}
+
+impl<'a> Level<'a> {
+    /// Of 16 channels with `cells` numbers each: a [head](face_core::onnx::heads::YUNET).
+    pub fn of_head(head: &'a [f32], cells: usize) -> Self {
+        let (scores, others) = head.split_at(2 * cells);
+        let (class, object) = scores.split_at(cells);
+        let (boxes, points) = others.split_at(4 * cells);
+        Self {
+            scores: Scores::Logits,
+            class,
+            object,
+            boxes: Values::by_channel(boxes, cells),
+            points: Values::by_channel(points, cells),
+        }
+    }
+
+    pub fn decode(
+        &self,
+        (columns, stride): (usize, usize),
+        threshold: f32,
+        found: &mut Vec<Candidate>,
+    ) {
         // The score is the geometric mean of both outputs; comparing squares spares the root.
         let least = threshold.max(0.0).powi(2);
-        for (cell, (class, object)) in self.class.iter().zip(self.object).enumerate() {
-            let square = class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0);
+        // Neither factor is more than 1, so that none may be less. Almost all cells end here, and the
+        // margin is more than what rounding does.
+        let enough = match self.scores {
+            Scores::Probabilities => least,
+            Scores::Logits => logit(least) - 1e-3,
+        };
+        for (cell, (&class, &object)) in self.class.iter().zip(self.object).enumerate() {
+            if !(class >= enough && object >= enough) {
+                continue;
+            }
+            let square = self.scores.probability(class) * self.scores.probability(object);
             if square >= least {
-                let place = (cell % self.columns, cell / self.columns);
-                let (boxes, points) = (&self.boxes[cell], &self.points[cell]);
-                let candidate = candidate(place, self.stride as f64, boxes, points, square.sqrt());
+                let place = (cell % columns, cell / columns);
+                let (boxes, points) = (self.boxes.of(cell), self.points.of(cell));
+                let candidate = candidate(place, stride as f64, &boxes, &points, square.sqrt());
                 found.extend(Some(candidate).filter(Candidate::is_finite));
             }
         }
     }
+}
+
+impl Scores {
+    fn probability(self, score: f32) -> f32 {
+        match self {
+            Self::Probabilities => score.clamp(0.0, 1.0),
+            Self::Logits => 1.0 / (1.0 + (-score).exp()),
+        }
+    }
+}
+
+/// What the sigmoid makes `probability` of: -∞ for 0, ∞ for 1, no number beyond.
+fn logit(probability: f32) -> f32 {
+    (probability / (1.0 - probability)).ln()
 }
 
 fn candidate(
@@ -98,6 +181,43 @@ fn candidate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_layouts_are_read_alike() {
+        let cells = 6;
+        let value =
+            |channel: usize, cell: usize| ((channel * 7 + cell * 5) % 11) as f32 / 4.0 - 1.0;
+        let by_channel: Vec<f32> = (0..16 * cells)
+            .map(|i| value(i / cells, i % cells))
+            .collect();
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        let channel = |c| (0..cells).map(|i| sigmoid(value(c, i))).collect::<Vec<_>>();
+        let by_cell = |channels: std::ops::Range<usize>| {
+            (0..cells)
+                .flat_map(|cell| channels.clone().map(move |c| value(c, cell)))
+                .collect::<Vec<_>>()
+        };
+        let (class, object) = (channel(0), channel(1));
+        let (boxes, points) = (by_cell(2..6), by_cell(6..16));
+        let separate = Level {
+            scores: Scores::Probabilities,
+            class: &class,
+            object: &object,
+            boxes: Values::by_cell(&boxes, 4),
+            points: Values::by_cell(&points, 10),
+        };
+        let lengths = [0.0, 0.5, 0.7].map(|threshold| {
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            separate.decode((3, 8), threshold, &mut one);
+            Level::of_head(&by_channel, cells).decode((3, 8), threshold, &mut other);
+            assert_eq!(one, other);
+            one.len()
+        });
+        assert!(
+            lengths[0] == cells && lengths[1] > lengths[2],
+            "{lengths:?}"
+        );
+    }
 
     #[test]
     fn a_cell_becomes_a_box_around_its_centre() {
