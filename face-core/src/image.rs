@@ -51,6 +51,17 @@ impl Plane<'_> {
         self.data.get(row * self.stride + skip..).unwrap_or(&[])
     }
 
+    /// Has the processor fetch `width` bytes of a row from column `skip` (in bytes) on.
+    #[inline(always)]
+    fn prefetch(&self, row: usize, skip: usize, width: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.row(row, skip).chunks(64).take(width.div_ceil(64)) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a prefetch may be of any address, and has no effect but on caches.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+
     /// The component of a plane that holds nothing else.
     fn alone(&self) -> Option<usize> {
         let mut components = self.components.iter().flatten();
