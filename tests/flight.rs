@@ -13,7 +13,7 @@ fn content(frames: &[Frame]) -> Vec<(Option<u64>, Vec<face_core::meta::Face>)> {
 
 #[test]
 fn a_clip_has_the_same_faces() {
-    for interval in [1, 3] {
+    for interval in [1, 3, 7] {
         let run = |in_flight: u32| {
             let elements = format!(
                 "facedetector interval={interval} frames-in-flight={in_flight} ! facetracker"
@@ -110,9 +110,10 @@ fn what_goes_wrong_in_flight_is_an_error_on_the_bus() {
 
 #[test]
 fn frames_leave_later_and_say_so() {
-    let latency = |in_flight: u32| {
-        let mut harness =
-            gst_check::Harness::new_parse(&format!("facedetector frames-in-flight={in_flight}"));
+    let latency = |in_flight: u32, interval: u32| {
+        let mut harness = gst_check::Harness::new_parse(&format!(
+            "facedetector frames-in-flight={in_flight} interval={interval}"
+        ));
         harness.set_src_caps(
             gst_video::VideoCapsBuilder::new()
                 .format(gst_video::VideoFormat::I420)
@@ -125,6 +126,13 @@ fn frames_leave_later_and_say_so() {
         harness.query_latency().expect("known").mseconds()
     };
     face_tests::init();
-    assert_eq!(latency(1), 7);
-    assert_eq!(latency(3), 7 + 2 * 40);
+    assert_eq!(latency(1, 1), 7);
+    assert_eq!(latency(1, 100), 7);
+    assert_eq!(latency(3, 1), 7 + 2 * 40);
+    assert_eq!(latency(3, 3), 7 + 2 * 3 * 40);
+    assert_eq!(
+        latency(3, 100),
+        7 + 2 * 4 * 40,
+        "not all that are left out wait"
+    );
 }

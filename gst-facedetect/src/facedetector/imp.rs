@@ -30,12 +30,25 @@ const MODEL: &str = "yunet";
 /// Each frame in flight holds a decoded frame and a model's input and output.
 const MOST_IN_FLIGHT: u32 = 64;
 
+/// For each frame in flight no more frames wait, however many `interval` leaves out between two of them.
+const MOST_BETWEEN: u32 = 4;
+
 struct Settings {
     inference: Inference,
     params: Params,
     interval: u32,
     frames_in_flight: u32,
     late: Late,
+}
+
+impl Settings {
+    /// How many frames there are before the first of them leaves: as many as it takes to have
+    /// `frames_in_flight` among them that are looked at.
+    fn depth(&self) -> usize {
+        let step = self.interval.clamp(1, MOST_BETWEEN);
+        let others = self.frames_in_flight.max(1) - 1;
+        (others * step + 1) as usize
+    }
 }
 
 struct State {
@@ -233,7 +246,7 @@ impl FaceDetector {
 
     /// How much later frames leave because others are in flight.
     fn latency(&self) -> gst::ClockTime {
-        let behind = u64::from(self.settings().frames_in_flight.max(1) - 1);
+        let behind = self.settings().depth() as u64 - 1;
         let state = self.state();
         let fps = state.as_ref().and_then(|s| Some(s.info.as_ref()?.fps()));
         fps.filter(|fps| fps.numer() > 0)
@@ -372,8 +385,8 @@ impl ObjectImpl for FaceDetector {
                     MOST_IN_FLIGHT,
                     "frames-in-flight",
                     "Frames in flight",
-                    "Work on this many frames at a time, each on a core of its own; every frame then \
-                     leaves as many frames later, less one",
+                    "Look at this many frames at a time, each on a core of its own; every frame then \
+                     leaves later by as many frames, less one, times interval (4 at most)",
                     1,
                     1,
                 ),
@@ -412,10 +425,16 @@ impl ObjectImpl for FaceDetector {
             "inference-size" => params.inference_size = count(),
             "max-faces" => params.max_faces = count(),
             "min-face-size" => params.min_face_size = count(),
-            "interval" => settings.interval = count(),
             "late" => settings.late = value.get().unwrap_or_default(),
-            "frames-in-flight" => {
-                settings.frames_in_flight = count();
+            name @ ("interval" | "frames-in-flight") => {
+                let before = settings.depth();
+                match name {
+                    "interval" => settings.interval = count(),
+                    _ => settings.frames_in_flight = count(),
+                }
+                if settings.depth() == before {
+                    return;
+                }
                 drop(settings);
                 let latency = gst::message::Latency::builder().src(&*self.obj()).build();
                 // Fails only without a bus.
@@ -567,7 +586,7 @@ impl BaseTransformImpl for FaceDetector {
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        let limit = self.settings().frames_in_flight as usize;
+        let limit = self.settings().depth();
         let pending = self.state().as_ref().map_or(0, |s| s.pending.len());
         if limit <= 1 && pending == 0 {
             return element::in_place(self, &self.stats, |buffer, work| {
@@ -582,7 +601,7 @@ impl BaseTransformImpl for FaceDetector {
             }
             self.submit(buffer).map_err(|error| self.post(&error))?;
         }
-        match self.oldest(limit.max(1)) {
+        match self.oldest(limit) {
             Some(Ok(buffer)) => Ok(GenerateOutputSuccess::Buffer(buffer)),
             Some(Err(error)) => Err(self.post(&error)),
             None => Ok(GenerateOutputSuccess::NoOutput),
