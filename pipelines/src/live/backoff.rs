@@ -12,7 +12,8 @@ pub const LONGEST: Duration = Duration::from_secs(15);
 pub const HEALTHY: Duration = Duration::from_secs(20);
 
 /// Exponential backoff: every pause is up to twice the one before, between half and the whole of it at
-/// random ("equal jitter"), so that forty cameras behind one switch do not come back in the same moment.
+/// random ("equal jitter"), so that forty cameras behind one switch do not come back in the same moment. It
+/// begins with the try that failed: one that waited ten seconds for an answer has waited.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
@@ -28,7 +29,11 @@ impl Backoff {
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        whole.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
+        let share = 0.5 + 0.5 * random.clamp(0.0, 1.0);
+        whole
+            .mul_f64(share)
+            .saturating_sub(ran)
+            .max(FIRST.mul_f64(share))
     }
 }
 
@@ -57,6 +62,17 @@ mod tests {
         }
         assert_eq!(backoff.pause(HEALTHY, 1.0), FIRST);
         assert_eq!(backoff.pause(Duration::ZERO, 1.0), FIRST * 2);
+    }
+
+    #[test]
+    fn a_try_that_waited_has_waited() {
+        let mut backoff = Backoff::default();
+        for _ in 0..5 {
+            backoff.pause(Duration::ZERO, 1.0);
+        }
+        let tried = Duration::from_secs(10);
+        assert_eq!(backoff.pause(tried, 1.0), LONGEST - tried);
+        assert_eq!(backoff.pause(tried, 0.0), FIRST / 2);
     }
 
     #[test]
