@@ -3,6 +3,7 @@
 
 use face_core::model::Dimension;
 use face_core::onnx::adapt;
+use face_core::onnx::heads::{YUNET, merge};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,6 +18,15 @@ fuzz_target!(|data: &[u8]| {
             // Nothing grows but the shape of the one input.
             assert!(adapted.len() <= data.len() + 256);
             assert_eq!(adapt(&adapted, input, &shape).as_deref(), Ok(&*adapted));
+            // The first alone is as much as a small graph has.
+            for heads in [&YUNET[..1], &YUNET] {
+                let merged = merge(&adapted, heads, str::to_owned);
+                if let Some(merged) = merged.expect("it was taken apart before") {
+                    // Two parts may share their weights, which are copied then.
+                    assert!(merged.len() <= 4 * adapted.len() + 1024 * heads.len());
+                    assert_eq!(merge(&merged, heads, str::to_owned), Ok(None));
+                }
+            }
         }
     }
 });
