@@ -24,8 +24,9 @@ fn main() {
         gallery.display()
     );
     println!(
-        "{:.1} frames a second of {CLIP}, {minutes} minutes\n{stages}",
-        1.0 / camera.frame.as_secs_f64()
+        "{:.1} frames a second of {CLIP}, {minutes} minutes, all stages late={stages_late}, {}",
+        1.0 / camera.frame.as_secs_f64(),
+        detector()
     );
     let line = Line::new(&camera, &stages).expect("it plays");
     let begin = Instant::now();
