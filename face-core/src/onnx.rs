@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use self::protobuf::{Fields, name, put_bytes, put_varint};
+use self::protobuf::{FLOAT, Fields, field, name, put_bytes, put_integer, put_varint};
 use crate::model::Dimension;
 
 pub mod heads;
@@ -27,23 +27,6 @@ pub enum OnnxError {
     NoInput { name: String, found: Vec<String> },
     #[error("the graph has inputs beside {name:?} that nothing fills: {others:?}")]
     MoreInputs { name: String, others: Vec<String> },
-}
-
-mod field {
-    pub const MODEL_GRAPH: u32 = 7;
-    pub const GRAPH_INITIALIZER: u32 = 5;
-    pub const GRAPH_INPUT: u32 = 11;
-    pub const GRAPH_OUTPUT: u32 = 12;
-    pub const GRAPH_VALUE_INFO: u32 = 13;
-    pub const TENSOR_NAME: u32 = 8;
-    pub const VALUE_NAME: u32 = 1;
-    pub const VALUE_TYPE: u32 = 2;
-    pub const TYPE_TENSOR: u32 = 1;
-    pub const TENSOR_ELEMENT: u32 = 1;
-    pub const TENSOR_TYPE_SHAPE: u32 = 2;
-    pub const SHAPE_DIM: u32 = 1;
-    pub const DIM_VALUE: u32 = 1;
-    pub const DIM_PARAM: u32 = 2;
 }
 
 /// Copies `message`, replacing the field `number` by what `edit` makes of its payload.
@@ -86,8 +69,7 @@ fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>,
                     let mut dim = Vec::new();
                     match dimension {
                         Dimension::Fixed(size) => {
-                            put_varint(&mut dim, u64::from(field::DIM_VALUE) << 3);
-                            put_varint(&mut dim, *size as u64);
+                            put_integer(&mut dim, field::DIM_VALUE, u64::from(*size));
                         }
                         Dimension::Symbol(symbol) => {
                             put_bytes(&mut dim, field::DIM_PARAM, symbol.as_bytes());
@@ -104,11 +86,8 @@ fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>,
 
 /// The value info of an output of floats whose shape is left to inference.
 fn float_output(name: &str) -> Vec<u8> {
-    /// Of `TensorProto.DataType`.
-    const FLOAT: u64 = 1;
     let mut tensor = Vec::new();
-    put_varint(&mut tensor, u64::from(field::TENSOR_ELEMENT) << 3);
-    put_varint(&mut tensor, FLOAT);
+    put_integer(&mut tensor, field::TENSOR_TYPE_ELEMENT, FLOAT);
     let mut kind = Vec::new();
     put_bytes(&mut kind, field::TYPE_TENSOR, &tensor);
     let mut info = Vec::new();
@@ -216,24 +195,9 @@ pub fn adapt(model: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>, 
 mod tests {
     use super::*;
 
-    fn value_info(name: &str, dims: &[u64]) -> Vec<u8> {
-        let mut shape = Vec::new();
-        for &size in dims {
-            let mut dim = Vec::new();
-            put_varint(&mut dim, u64::from(field::DIM_VALUE) << 3);
-            put_varint(&mut dim, size);
-            put_bytes(&mut shape, field::SHAPE_DIM, &dim);
-        }
-        let mut tensor = Vec::new();
-        put_varint(&mut tensor, 1 << 3); // elem_type: float
-        put_varint(&mut tensor, 1);
-        put_bytes(&mut tensor, field::TENSOR_TYPE_SHAPE, &shape);
-        let mut kind = Vec::new();
-        put_bytes(&mut kind, field::TYPE_TENSOR, &tensor);
-        let mut info = Vec::new();
-        put_bytes(&mut info, field::VALUE_NAME, name.as_bytes());
-        put_bytes(&mut info, field::VALUE_TYPE, &kind);
-        info
+    fn value_info(name: &str, dims: &[u32]) -> Vec<u8> {
+        let shape: Vec<_> = dims.iter().copied().map(Dimension::Fixed).collect();
+        with_shape(&float_output(name), Some(&shape)).expect("well-formed")
     }
 
     fn model(inputs: &[&str]) -> Vec<u8> {

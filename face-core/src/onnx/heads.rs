@@ -9,8 +9,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::field;
-use super::protobuf::{Field, Fields, put_bytes, put_varint, varint};
+use super::protobuf::{
+    FLOAT, Field, Fields, TYPE_INT, TYPE_INTS, field, payload, put_bytes, put_integer, varint,
+};
 use super::{OnnxError, float_output};
 
 /// Outputs that are made of the same features.
@@ -68,29 +69,9 @@ pub fn of_decoder(decoder: &str) -> &'static [Head] {
     }
 }
 
-/// Field numbers of `onnx.proto`.
-mod number {
-    pub const GRAPH_NODE: u32 = 1;
-    pub const NODE_INPUT: u32 = 1;
-    pub const NODE_OUTPUT: u32 = 2;
-    pub const NODE_OP_TYPE: u32 = 4;
-    pub const NODE_ATTRIBUTE: u32 = 5;
-    pub const NODE_DOMAIN: u32 = 7;
-    pub const ATTRIBUTE_NAME: u32 = 1;
-    pub const ATTRIBUTE_I: u32 = 3;
-    pub const ATTRIBUTE_G: u32 = 6;
-    pub const ATTRIBUTE_INTS: u32 = 8;
-    pub const ATTRIBUTE_GRAPHS: u32 = 11;
-    pub const ATTRIBUTE_TYPE: u32 = 20;
-    pub const TENSOR_DIMS: u32 = 1;
-    pub const TENSOR_DATA_TYPE: u32 = 2;
-    pub const TENSOR_FLOAT_DATA: u32 = 4;
-    pub const TENSOR_RAW_DATA: u32 = 9;
-}
-
-const FLOAT: u64 = 1;
-const TYPE_INT: u64 = 2;
-const TYPE_INTS: u64 = 7;
+/// Of the features; YuNet has 64. Parts may share weights, which are copied here: the file's length alone
+/// would not bound them.
+const MOST_CHANNELS: u64 = 1 << 16;
 
 /// Names and the like, as they stand in the file.
 type Text<'a> = &'a [u8];
@@ -131,20 +112,20 @@ fn parse_node(message: &[u8]) -> Option<Node<'_>> {
     for field in Fields(message) {
         let field = field.ok()?;
         match field.number {
-            number::NODE_INPUT => node.inputs.push(field.payload),
-            number::NODE_OUTPUT => node.outputs.push(field.payload),
-            number::NODE_OP_TYPE => node.op_type = field.payload,
-            number::NODE_DOMAIN => node.strange |= !field.payload.is_empty(),
-            number::NODE_ATTRIBUTE => {
+            field::NODE_INPUT => node.inputs.push(field.payload),
+            field::NODE_OUTPUT => node.outputs.push(field.payload),
+            field::NODE_OP_TYPE => node.op_type = field.payload,
+            field::NODE_DOMAIN => node.strange |= !field.payload.is_empty(),
+            field::NODE_ATTRIBUTE => {
                 let (mut name, mut values): (Text, _) = (&[], Vec::new());
                 for field in Fields(field.payload) {
                     let field = field.ok()?;
                     match field.number {
-                        number::ATTRIBUTE_NAME => name = field.payload,
-                        number::ATTRIBUTE_I | number::ATTRIBUTE_INTS => {
+                        field::ATTRIBUTE_NAME => name = field.payload,
+                        field::ATTRIBUTE_I | field::ATTRIBUTE_INTS => {
                             integers(&field, &mut values)?;
                         }
-                        number::ATTRIBUTE_G | number::ATTRIBUTE_GRAPHS => node.strange = true,
+                        field::ATTRIBUTE_G | field::ATTRIBUTE_GRAPHS => node.strange = true,
                         _ => {}
                     }
                 }
@@ -161,10 +142,10 @@ fn parse_tensor(message: &[u8]) -> Option<Tensor<'_>> {
     for field in Fields(message) {
         let field = field.ok()?;
         match field.number {
-            number::TENSOR_DIMS => integers(&field, &mut tensor.dims)?,
-            number::TENSOR_DATA_TYPE => tensor.data_type = field.value,
+            field::TENSOR_DIMS => integers(&field, &mut tensor.dims)?,
+            field::TENSOR_DATA_TYPE => tensor.data_type = field.value,
             // Both are little-endian numbers, one after the other.
-            number::TENSOR_FLOAT_DATA | number::TENSOR_RAW_DATA => tensor.data = field.payload,
+            field::TENSOR_FLOAT_DATA | field::TENSOR_RAW_DATA => tensor.data = field.payload,
             field::TENSOR_NAME => tensor.name = field.payload,
             _ => {}
         }
@@ -194,7 +175,7 @@ fn parse_graph(message: &[u8]) -> Option<Graph<'_>> {
     for field in Fields(message) {
         let field = field.ok()?;
         match field.number {
-            number::GRAPH_NODE => {
+            field::GRAPH_NODE => {
                 let node = parse_node(field.payload)?;
                 for input in &node.inputs {
                     *graph.uses.entry(input).or_default() += 1;
@@ -209,7 +190,7 @@ fn parse_graph(message: &[u8]) -> Option<Graph<'_>> {
                 graph.tensors.insert(tensor.name, tensor);
             }
             field::GRAPH_OUTPUT => {
-                let name = value_name(field.payload)?;
+                let name = payload(field.payload, field::VALUE_NAME).ok()?;
                 *graph.uses.entry(name).or_default() += 1;
                 graph.outputs.insert(name);
             }
@@ -217,13 +198,6 @@ fn parse_graph(message: &[u8]) -> Option<Graph<'_>> {
         }
     }
     Some(graph)
-}
-
-fn value_name(message: &[u8]) -> Option<Text<'_>> {
-    Fields(message)
-        .filter_map(Result::ok)
-        .find(|field| field.number == field::VALUE_NAME)
-        .map(|field| field.payload)
 }
 
 /// The weights of one convolution: those of its channels, one after the other, and their biases.
@@ -294,7 +268,11 @@ impl<'a> Graph<'a> {
     /// The input channels of the convolution `node`.
     fn channels(&self, node: usize) -> Option<u64> {
         let weights = self.tensors.get(self.nodes[node].inputs.get(1)?)?;
-        weights.dims.get(1).copied().filter(|c| *c <= 1 << 16)
+        weights
+            .dims
+            .get(1)
+            .copied()
+            .filter(|channels| *channels <= MOST_CHANNELS)
     }
 }
 
@@ -351,19 +329,14 @@ fn find<'a>(
     merged
 }
 
-fn put_integer(out: &mut Vec<u8>, number: u32, value: u64) {
-    put_varint(out, u64::from(number) << 3);
-    put_varint(out, value);
-}
-
 fn put_tensor(graph: &mut Vec<u8>, name: &str, dims: &[u64], data: &[u8]) {
     let mut tensor = Vec::with_capacity(data.len() + 64);
     for dim in dims {
-        put_integer(&mut tensor, number::TENSOR_DIMS, *dim);
+        put_integer(&mut tensor, field::TENSOR_DIMS, *dim);
     }
-    put_integer(&mut tensor, number::TENSOR_DATA_TYPE, FLOAT);
+    put_integer(&mut tensor, field::TENSOR_DATA_TYPE, FLOAT);
     put_bytes(&mut tensor, field::TENSOR_NAME, name.as_bytes());
-    put_bytes(&mut tensor, number::TENSOR_RAW_DATA, data);
+    put_bytes(&mut tensor, field::TENSOR_RAW_DATA, data);
     put_bytes(graph, field::GRAPH_INITIALIZER, &tensor);
 }
 
@@ -376,14 +349,14 @@ fn put_convolution(
 ) {
     let mut node = Vec::new();
     for input in inputs {
-        put_bytes(&mut node, number::NODE_INPUT, input);
+        put_bytes(&mut node, field::NODE_INPUT, input);
     }
-    put_bytes(&mut node, number::NODE_OUTPUT, output.as_bytes());
-    put_bytes(&mut node, number::NODE_OP_TYPE, b"Conv");
+    put_bytes(&mut node, field::NODE_OUTPUT, output.as_bytes());
+    put_bytes(&mut node, field::NODE_OP_TYPE, b"Conv");
     let attribute = |name: &str, kind, number, values: &[u64]| {
         let mut attribute = Vec::new();
-        put_bytes(&mut attribute, number::ATTRIBUTE_NAME, name.as_bytes());
-        put_integer(&mut attribute, number::ATTRIBUTE_TYPE, kind);
+        put_bytes(&mut attribute, field::ATTRIBUTE_NAME, name.as_bytes());
+        put_integer(&mut attribute, field::ATTRIBUTE_TYPE, kind);
         for value in values {
             put_integer(&mut attribute, number, *value);
         }
@@ -393,12 +366,12 @@ fn put_convolution(
         ("kernel_shape", vec![kernel; 2]),
         ("pads", vec![kernel / 2; 4]),
     ] {
-        let attribute = attribute(name, TYPE_INTS, number::ATTRIBUTE_INTS, &values);
-        put_bytes(&mut node, number::NODE_ATTRIBUTE, &attribute);
+        let attribute = attribute(name, TYPE_INTS, field::ATTRIBUTE_INTS, &values);
+        put_bytes(&mut node, field::NODE_ATTRIBUTE, &attribute);
     }
-    let group = attribute("group", TYPE_INT, number::ATTRIBUTE_I, &[groups]);
-    put_bytes(&mut node, number::NODE_ATTRIBUTE, &group);
-    put_bytes(graph, number::GRAPH_NODE, &node);
+    let group = attribute("group", TYPE_INT, field::ATTRIBUTE_I, &[groups]);
+    put_bytes(&mut node, field::NODE_ATTRIBUTE, &group);
+    put_bytes(graph, field::GRAPH_NODE, &node);
 }
 
 impl Merged<'_> {
@@ -475,13 +448,16 @@ fn merge_graph(message: &[u8], heads: &[Head], name: impl Fn(&str) -> String) ->
     for field in Fields(message) {
         let field = field.ok()?;
         let keep = match field.number {
-            number::GRAPH_NODE => {
+            field::GRAPH_NODE => {
                 index += 1;
                 !dropped.contains(&(index - 1))
             }
-            field::GRAPH_INITIALIZER => !unused.contains(parse_tensor(field.payload)?.name),
+            field::GRAPH_INITIALIZER => {
+                let name = payload(field.payload, field::TENSOR_NAME).ok()?;
+                !unused.contains(name)
+            }
             field::GRAPH_OUTPUT => {
-                let name = value_name(field.payload)?;
+                let name = payload(field.payload, field::VALUE_NAME).ok()?;
                 !outputs.iter().any(|output| output.as_bytes() == name)
             }
             _ => true,

@@ -2,6 +2,47 @@
 
 use super::OnnxError;
 
+/// Field numbers of `onnx.proto`.
+pub mod field {
+    pub const MODEL_GRAPH: u32 = 7;
+    pub const GRAPH_NODE: u32 = 1;
+    pub const GRAPH_INITIALIZER: u32 = 5;
+    pub const GRAPH_INPUT: u32 = 11;
+    pub const GRAPH_OUTPUT: u32 = 12;
+    pub const GRAPH_VALUE_INFO: u32 = 13;
+    pub const NODE_INPUT: u32 = 1;
+    pub const NODE_OUTPUT: u32 = 2;
+    pub const NODE_OP_TYPE: u32 = 4;
+    pub const NODE_ATTRIBUTE: u32 = 5;
+    pub const NODE_DOMAIN: u32 = 7;
+    pub const ATTRIBUTE_NAME: u32 = 1;
+    pub const ATTRIBUTE_I: u32 = 3;
+    pub const ATTRIBUTE_G: u32 = 6;
+    pub const ATTRIBUTE_INTS: u32 = 8;
+    pub const ATTRIBUTE_GRAPHS: u32 = 11;
+    pub const ATTRIBUTE_TYPE: u32 = 20;
+    pub const TENSOR_DIMS: u32 = 1;
+    pub const TENSOR_DATA_TYPE: u32 = 2;
+    pub const TENSOR_FLOAT_DATA: u32 = 4;
+    pub const TENSOR_NAME: u32 = 8;
+    pub const TENSOR_RAW_DATA: u32 = 9;
+    pub const VALUE_NAME: u32 = 1;
+    pub const VALUE_TYPE: u32 = 2;
+    pub const TYPE_TENSOR: u32 = 1;
+    pub const TENSOR_TYPE_ELEMENT: u32 = 1;
+    pub const TENSOR_TYPE_SHAPE: u32 = 2;
+    pub const SHAPE_DIM: u32 = 1;
+    pub const DIM_VALUE: u32 = 1;
+    pub const DIM_PARAM: u32 = 2;
+}
+
+/// Of `TensorProto.DataType`.
+pub const FLOAT: u64 = 1;
+
+/// Of `AttributeProto.AttributeType`.
+pub const TYPE_INT: u64 = 2;
+pub const TYPE_INTS: u64 = 7;
+
 /// One field of a protobuf message.
 pub struct Field<'a> {
     pub number: u32,
@@ -90,20 +131,30 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+pub fn put_integer(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3);
+    put_varint(out, value);
+}
+
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, payload.len() as u64);
     out.extend_from_slice(payload);
 }
 
-/// The UTF-8 name in field `number` of `message`; empty if there is none.
-pub fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
+/// The payload of the first field `number` of `message`; empty if there is none.
+pub fn payload(message: &[u8], number: u32) -> Result<&[u8], OnnxError> {
     for field in Fields(message) {
         let field = field?;
         if field.number == number {
-            return String::from_utf8(field.payload.to_vec())
-                .map_err(|_| OnnxError::Malformed("a name is not UTF-8"));
+            return Ok(field.payload);
         }
     }
-    Ok(String::new())
+    Ok(&[])
+}
+
+/// The same, as a name.
+pub fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
+    String::from_utf8(payload(message, number)?.to_vec())
+        .map_err(|_| OnnxError::Malformed("a name is not UTF-8"))
 }
