@@ -15,6 +15,7 @@ use glib::translate::ToGlibPtr;
 use gst_video::prelude::*;
 use gst_video::{VideoColorMatrix, VideoColorRange};
 
+mod rows;
 mod sampler;
 mod taps;
 #[cfg(test)]
@@ -67,6 +68,16 @@ impl Plane<'_> {
         let mut components = self.components.iter().flatten();
         match (components.next(), components.next(), self.step) {
             (Some((component, 0)), None, 1) => Some(*component),
+            _ => None,
+        }
+    }
+
+    /// The components of a plane that holds two in turn, such as NV12's chroma.
+    fn pair(&self) -> Option<[usize; 2]> {
+        let mut components = self.components.iter().flatten();
+        match (components.next(), components.next(), components.next()) {
+            (Some(&(a, 0)), Some(&(b, 1)), None) if self.step == 2 => Some([a, b]),
+            (Some(&(a, 1)), Some(&(b, 0)), None) if self.step == 2 => Some([b, a]),
             _ => None,
         }
     }

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use super::taps::{
-    EXACT_SUM, Ratio, Taps, blend_columns, blend_rows, mean_of_sums, pick, sum_rows,
-};
+use super::rows::{PlaneTaps, Scratch};
 use super::{Picture, ToRgb};
 use crate::geometry::{Point, Rect, Similarity};
 use crate::model::{ColorOrder, Input};
@@ -80,14 +78,11 @@ impl RowSink for PixelRows<'_> {
     }
 }
 
-/// The taps of one plane.
-#[derive(Debug, Default)]
-struct PlaneTaps {
-    x: Taps,
-    y: Taps,
-}
+/// How many target rows are made of one plane before the next plane's turn: what is read for them lies
+/// in one piece, and what is made of them fits the second-level cache.
+const BATCH: usize = 8;
 
-/// How many target rows ahead the source is fetched. (Measured: a frame of 1080p in seven tenths of the
+/// How many target rows ahead the source is fetched. (Measured: a frame of 1080p in eight tenths of the
 /// time that it takes without; what the processor fetches by itself ends with each row.)
 const AHEAD: usize = 2;
 
@@ -95,13 +90,8 @@ const AHEAD: usize = 2;
 #[derive(Debug, Default)]
 pub struct Sampler {
     taps: [PlaneTaps; 3],
-    /// One source row, blended vertically, and its like for exact sums.
-    blended: Vec<f32>,
-    summed: Vec<u16>,
-    /// One component of an interleaved row.
-    picked: Vec<f32>,
-    picked_sums: Vec<u16>,
-    /// One target row a component.
+    scratch: Scratch,
+    /// [`BATCH`] target rows a component.
     rows: [Vec<f32>; 3],
     /// The region around a face, and one row of each of its channels.
     crop: Vec<Pixel>,
@@ -135,84 +125,51 @@ impl Sampler {
             taps.y.prepare(top, scale.1, height, plane.height);
         }
         for row in &mut self.rows {
-            row.resize(width, 0.0);
+            row.resize(BATCH * width, 0.0);
         }
         #[cfg(target_arch = "x86_64")]
         if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
             // SAFETY: both features were just found on this processor.
-            unsafe { self.rows_avx2(picture, height, sink) };
+            unsafe { self.rows_avx2(picture, (width, height), sink) };
             return;
         }
-        self.rows_portable(picture, height, sink);
+        self.rows_portable(picture, (width, height), sink);
     }
 
     /// The portable loop, compiled for wider registers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    fn rows_avx2(&mut self, picture: &Picture, height: usize, sink: &mut impl RowSink) {
-        self.rows_portable(picture, height, sink);
+    fn rows_avx2(&mut self, picture: &Picture, size: (usize, usize), sink: &mut impl RowSink) {
+        self.rows_portable(picture, size, sink);
     }
 
     #[inline(always)]
-    fn rows_portable(&mut self, picture: &Picture, height: usize, sink: &mut impl RowSink) {
-        for y in 0..height {
+    fn rows_portable(
+        &mut self,
+        picture: &Picture,
+        (width, height): (usize, usize),
+        sink: &mut impl RowSink,
+    ) {
+        for first_row in (0..height).step_by(BATCH) {
+            let batch = first_row..height.min(first_row + BATCH);
+            let slot = |y: usize| (y - first_row) * width..(y - first_row + 1) * width;
             for (taps, plane) in self.taps.iter().zip(&picture.planes) {
                 let Some(plane) = plane else { continue };
-                // Only the columns between the first and the last tap are touched.
-                let origin = taps.x.first[0];
-                let end = taps.x.first[taps.x.first.len() - 1] + taps.x.count;
-                let (first, weights) = taps.y.at(y);
-                let skip = origin * plane.step;
-                let width = (end - origin) * plane.step;
-                if y + AHEAD < height {
-                    let (next, weights) = taps.y.at(y + AHEAD);
-                    for row in next..next + weights.len() {
-                        plane.prefetch(row, skip, width);
+                for y in batch.clone() {
+                    if y + AHEAD < height {
+                        taps.prefetch(plane, y + AHEAD);
                     }
-                }
-                if let (Ratio::Mean(n), Ratio::Mean(rows)) = (taps.x.ratio, taps.y.ratio)
-                    && n * rows <= EXACT_SUM
-                {
-                    self.summed.resize(width, 0);
-                    sum_rows(&mut self.summed, plane, first, rows, skip);
-                    for &(component, offset) in plane.components.iter().flatten() {
-                        let mut sums = &self.summed;
-                        if plane.step > 1 {
-                            self.picked_sums.resize(end - origin, 0);
-                            pick(&mut self.picked_sums, &self.summed, plane.step, offset);
-                            sums = &self.picked_sums;
-                        }
-                        mean_of_sums(&mut self.rows[component], sums, n, rows);
-                    }
-                    continue;
-                }
-                if let (Some(component), Ratio::Same) = (plane.alone(), taps.x.ratio) {
-                    blend_rows(&mut self.rows[component], plane, first, weights, skip);
-                    continue;
-                }
-                self.blended.resize(width, 0.0);
-                blend_rows(&mut self.blended, plane, first, weights, skip);
-                for &(component, offset) in plane.components.iter().flatten() {
-                    let target = &mut self.rows[component];
-                    if plane.step == 1 {
-                        blend_columns(target, &self.blended, &taps.x, origin);
-                    } else if taps.x.ratio == Ratio::Same {
-                        pick(target, &self.blended, plane.step, offset);
-                    } else {
-                        self.picked.resize(end - origin, 0.0);
-                        pick(&mut self.picked, &self.blended, plane.step, offset);
-                        blend_columns(target, &self.picked, &taps.x, origin);
-                    }
+                    let slot = slot(y);
+                    self.scratch.fill(plane, taps, y, &mut self.rows, slot);
                 }
             }
-            let [a, b, c] = &self.rows;
-            sink.row(
-                y,
-                Row {
-                    components: [a, b, c],
+            for y in batch {
+                let row = Row {
+                    components: [0, 1, 2].map(|c| &self.rows[c][slot(y)]),
                     to_rgb: &picture.to_rgb,
-                },
-            );
+                };
+                sink.row(y, row);
+            }
         }
     }
 

@@ -1,0 +1,129 @@
+//! Makes rows of a target from the planes of a picture.
+
+use std::ops::Range;
+
+use super::Plane;
+use super::taps::{
+    EXACT_SUM, Ratio, Taps, blend_columns, blend_rows, pick, scale_sums, sum_halves, sum_pairs,
+    sum_rows,
+};
+
+/// The most bytes a target row that are fetched ahead: reading more, as of 4K, is slower with it.
+const MOST_AHEAD: usize = 12_000;
+
+/// The taps of one plane.
+#[derive(Debug, Default)]
+pub(super) struct PlaneTaps {
+    pub(super) x: Taps,
+    pub(super) y: Taps,
+}
+
+impl PlaneTaps {
+    /// The columns between the first and the last tap: only these are touched.
+    #[inline(always)]
+    fn columns(&self) -> Range<usize> {
+        self.x.first[0]..self.x.first[self.x.first.len() - 1] + self.x.count
+    }
+
+    /// Fetches what the target row `y` is made of.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, plane: &Plane, y: usize) {
+        let (columns, (first, weights)) = (self.columns(), self.y.at(y));
+        let (skip, width) = (columns.start * plane.step, columns.len() * plane.step);
+        if weights.len() * width <= MOST_AHEAD {
+            for row in first..first + weights.len() {
+                plane.prefetch(row, skip, width);
+            }
+        }
+    }
+}
+
+/// What one target row is made in.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// One source row, blended vertically, and one component of it where it is interleaved.
+    blended: Vec<f32>,
+    picked: Vec<f32>,
+    /// Their likes for exact sums.
+    summed: Vec<u16>,
+    picked_sums: Vec<u16>,
+}
+
+impl Scratch {
+    /// Makes the target row `y` of the components of `plane`, into `slot` of each of their `rows`.
+    #[inline(always)]
+    pub(super) fn fill(
+        &mut self,
+        plane: &Plane,
+        taps: &PlaneTaps,
+        y: usize,
+        rows: &mut [Vec<f32>; 3],
+        slot: Range<usize>,
+    ) {
+        let (columns, (first, weights)) = (taps.columns(), taps.y.at(y));
+        let skip = columns.start * plane.step;
+        if let (Ratio::Mean(n), Ratio::Mean(count)) = (taps.x.ratio, taps.y.ratio)
+            && n * count <= EXACT_SUM
+        {
+            self.fill_means(plane, columns, (first, count), n, rows, slot);
+            return;
+        }
+        if let (Some(component), Ratio::Same) = (plane.alone(), taps.x.ratio) {
+            blend_rows(&mut rows[component][slot], plane, first, weights, skip);
+            return;
+        }
+        self.blended.resize(columns.len() * plane.step, 0.0);
+        blend_rows(&mut self.blended, plane, first, weights, skip);
+        for &(component, offset) in plane.components.iter().flatten() {
+            let target = &mut rows[component][slot.clone()];
+            if plane.step == 1 {
+                blend_columns(target, &self.blended, &taps.x, columns.start);
+            } else if taps.x.ratio == Ratio::Same {
+                pick(target, &self.blended, plane.step, offset);
+            } else {
+                self.picked.resize(columns.len(), 0.0);
+                pick(&mut self.picked, &self.blended, plane.step, offset);
+                blend_columns(target, &self.picked, &taps.x, columns.start);
+            }
+        }
+    }
+
+    /// The same where each target is the mean of `n` columns of `count` rows.
+    #[inline(always)]
+    fn fill_means(
+        &mut self,
+        plane: &Plane,
+        columns: Range<usize>,
+        (first, count): (usize, usize),
+        n: usize,
+        rows: &mut [Vec<f32>; 3],
+        slot: Range<usize>,
+    ) {
+        let share = 1.0 / (n * count) as f32;
+        let skip = columns.start * plane.step;
+        if let (Some(component), 0) = (plane.alone(), n % 2) {
+            self.summed.resize(columns.len() / 2, 0);
+            sum_pairs(&mut self.summed, plane, first, count, skip);
+            scale_sums(&mut rows[component][slot], &self.summed, n / 2, share);
+        } else if let Some([even, odd]) = plane.pair() {
+            self.summed.resize(columns.len(), 0);
+            self.picked_sums.resize(columns.len(), 0);
+            let sums = [&mut self.summed[..], &mut self.picked_sums[..]];
+            sum_halves(sums, plane, first, count, skip);
+            scale_sums(&mut rows[even][slot.clone()], &self.summed, n, share);
+            scale_sums(&mut rows[odd][slot], &self.picked_sums, n, share);
+        } else {
+            self.summed.resize(columns.len() * plane.step, 0);
+            sum_rows(&mut self.summed, plane, first, count, skip);
+            for &(component, offset) in plane.components.iter().flatten() {
+                let mut sums = &self.summed;
+                if plane.step > 1 {
+                    self.picked_sums.resize(columns.len(), 0);
+                    pick(&mut self.picked_sums, &self.summed, plane.step, offset);
+                    sums = &self.picked_sums;
+                }
+                scale_sums(&mut rows[component][slot.clone()], sums, n, share);
+            }
+        }
+    }
+}
