@@ -31,6 +31,19 @@ pub type ReadFrame<'a> = gst_video::VideoFrameRef<&'a gst::BufferRef>;
 #[error("cannot read the pixels of this frame: {0}")]
 pub struct UnreadableFrame(String);
 
+/// Has the processor fetch what is soon read or written into its second-level cache.
+#[inline(always)]
+fn prefetch<T>(data: &[T]) {
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks((64 / size_of::<T>()).max(1)) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch may be of any address, and has no effect but on caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
 /// Components that lie interleaved in one plane.
 struct Plane<'a> {
     data: &'a [u8],
@@ -50,17 +63,6 @@ impl Plane<'_> {
     /// The bytes from column `skip` (in bytes) of a row on.
     fn row(&self, row: usize, skip: usize) -> &[u8] {
         self.data.get(row * self.stride + skip..).unwrap_or(&[])
-    }
-
-    /// Has the processor fetch `width` bytes of a row from column `skip` (in bytes) on.
-    #[inline(always)]
-    fn prefetch(&self, row: usize, skip: usize, width: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in self.row(row, skip).chunks(64).take(width.div_ceil(64)) {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            // SAFETY: a prefetch may be of any address, and has no effect but on caches.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-        }
     }
 
     /// The component of a plane that holds nothing else.

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Plane;
 use super::taps::{
     EXACT_SUM, Ratio, Taps, blend_columns, blend_rows, pick, scale_sums, sum_halves, sum_pairs,
     sum_rows,
 };
+use super::{Plane, prefetch};
 
 /// The most bytes a target row that are fetched ahead: reading more, as of 4K, is slower with it.
 const MOST_AHEAD: usize = 12_000;
@@ -32,7 +32,8 @@ impl PlaneTaps {
         let (skip, width) = (columns.start * plane.step, columns.len() * plane.step);
         if weights.len() * width <= MOST_AHEAD {
             for row in first..first + weights.len() {
-                plane.prefetch(row, skip, width);
+                let samples = plane.row(row, skip);
+                prefetch(&samples[..width.min(samples.len())]);
             }
         }
     }

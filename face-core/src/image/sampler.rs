@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::rows::{PlaneTaps, Scratch};
-use super::{Picture, ToRgb};
+use super::{Picture, ToRgb, prefetch};
 use crate::geometry::{Point, Rect, Similarity};
 use crate::model::{ColorOrder, Input};
 
@@ -44,6 +44,10 @@ impl RowSink for TensorRows<'_> {
     #[inline(always)]
     fn row(&mut self, y: usize, row: Row) {
         for (channel, rows) in self.tensor.chunks_exact_mut(self.plane).take(3).enumerate() {
+            // Where the next batch goes to: it was written to a whole inference ago.
+            if let Some(later) = rows.chunks_exact(self.width).nth(y + BATCH) {
+                prefetch(later);
+            }
             let target = &mut rows[y * self.width..(y + 1) * self.width];
             let (inside, beside) = target.split_at_mut(row.components[0].len());
             let (scale, bias) = (self.normalise.scale[channel], self.normalise.bias[channel]);
