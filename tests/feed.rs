@@ -68,6 +68,14 @@ impl Feed {
         self.pad.chain(buffer)
     }
 
+    /// How many buffers of `caps` upstream is asked to have, at least.
+    pub fn buffers_asked_for(&self, caps: &gst::Caps) -> u32 {
+        let mut query = gst::query::Allocation::new(Some(caps), true);
+        assert!(self.pad.query(&mut query), "an answer");
+        let pools = query.allocation_pools();
+        pools.map(|(_, _, min, _)| min).max().unwrap_or(0)
+    }
+
     /// Pushes a buffer and returns the frame that it becomes.
     pub fn pass(&self, buffer: gst::Buffer) -> Result<Frame> {
         if let Err(flow) = self.push(buffer) {

@@ -3,6 +3,7 @@
 
 use face_tests::feed::{Feed, at};
 use face_tests::{Frame, Picture, run_file};
+use gst::prelude::*;
 
 const ELEMENTS: &str = "facedetector name=d frames-in-flight=3";
 
@@ -90,6 +91,40 @@ fn fewer_in_flight_while_playing_lose_no_frame() {
     assert_eq!(pull(&feed, 3), times(0..3));
     push(&feed, &picture, 3, 1);
     assert_eq!(pull(&feed, 1), times(3..4));
+}
+
+#[test]
+fn a_source_with_as_many_buffers_as_asked_for_never_runs_dry() {
+    let picture = Picture::open("t1.jpg");
+    let caps = picture.caps();
+    for (in_flight, interval, asked) in [(1, 1, 0), (3, 1, 2), (3, 2, 4)] {
+        let elements = format!("facedetector frames-in-flight={in_flight} interval={interval}");
+        let feed = Feed::new(&elements, &caps).expect("plays");
+        let held = feed.buffers_asked_for(&caps);
+        assert_eq!(held, asked);
+
+        let pool = gst::BufferPool::new();
+        let mut config = pool.config();
+        let one = picture.buffer(at(0));
+        // The source fills one, the sink keeps the last.
+        config.set_params(Some(&caps), one.size() as u32, held + 2, held + 2);
+        pool.set_config(config).expect("a valid configuration");
+        pool.set_active(true).expect("it allocates");
+        let now = gst::BufferPoolAcquireParams::with_flags(gst::BufferPoolAcquireFlags::DONTWAIT);
+        for index in 0..8 {
+            let mut buffer = pool.acquire_buffer(Some(&now)).expect("not dry");
+            let frame = buffer.get_mut().expect("nobody else has it");
+            frame.set_pts(at(index));
+            let pixels = one.map_readable().expect("memory");
+            frame.copy_from_slice(0, &pixels).expect("of the same size");
+            feed.push(buffer).expect("flows");
+            if index >= u64::from(held) {
+                feed.running.next().expect("runs").expect("no end");
+            }
+        }
+        feed.flush();
+        pool.set_active(false).expect("all came back");
+    }
 }
 
 #[test]

@@ -395,6 +395,24 @@ pub fn map<'a>(
     })
 }
 
+/// Asks upstream, in the answer to its allocation query, for `more` buffers than downstream does.
+pub fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
+    let pools: Vec<_> = query.allocation_pools().collect();
+    for (i, (pool, size, min, max)) in (0..).zip(&pools) {
+        let min = min.saturating_add(more);
+        // A pool that does not have as many is of no use; upstream makes its own.
+        let pool = pool.as_ref().filter(|_| *max == 0 || *max >= min);
+        let max = if pool.is_some() { *max } else { 0 };
+        query.set_nth_allocation_pool(i, pool, *size, min, max);
+    }
+    if pools.is_empty() {
+        let caps = query.get_owned().0;
+        let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
+        let size = info.map_or(0, |info| info.size() as u32);
+        query.add_allocation_pool(None::<&gst::BufferPool>, size, more, 0);
+    }
+}
+
 /// Posts `error` as an element error.
 pub fn post(element: &impl IsA<gst::Element>, error: &Error) {
     element.post_error_message(error.to_message());

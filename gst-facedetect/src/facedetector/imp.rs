@@ -1,6 +1,5 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use face_core::Error;
@@ -15,6 +14,7 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
 use super::Late;
+use super::flight::{Detected, Pending, threads_are_busy};
 use crate::detector::{CONFIDENCE_THRESHOLD, Detector, Params};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -58,47 +58,6 @@ struct State {
     skipped: Option<u32>,
     /// Frames that came and did not go yet, in their order.
     pending: VecDeque<Pending>,
-}
-
-/// A frame with its faces, or what went wrong.
-type Detected = Result<gst::Buffer, Error>;
-
-/// Where a frame comes back from the thread that works on it.
-type Pending = mpsc::Receiver<Detected>;
-
-/// The threads that detect where several frames are in flight, one a core, for all instances.
-static THREADS: LazyLock<Result<rayon::ThreadPool, rayon::ThreadPoolBuildError>> =
-    LazyLock::new(|| {
-        rayon::ThreadPoolBuilder::new()
-            .thread_name(|i| format!("facedetector-{i}"))
-            // Whoever waits for the frame says so.
-            .panic_handler(|_| ())
-            .build()
-    });
-
-/// Frames that these threads work on or are to work on.
-static IN_WORK: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts in [`IN_WORK`] as long as it lives.
-struct InWork;
-
-impl InWork {
-    fn begin() -> Self {
-        IN_WORK.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for InWork {
-    fn drop(&mut self) {
-        IN_WORK.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether all these threads are at work.
-fn threads_are_busy() -> bool {
-    let threads = THREADS.as_ref().map_or(0, |t| t.current_num_threads());
-    IN_WORK.load(Ordering::Relaxed) >= threads
 }
 
 pub struct FaceDetector {
@@ -184,34 +143,20 @@ impl FaceDetector {
     /// Begins to work on a frame on another thread.
     fn submit(&self, buffer: gst::Buffer) -> Result<(), Error> {
         let task = self.task(&buffer, threads_are_busy())?;
-        let (sender, receiver) = mpsc::sync_channel(1);
         let element = self.obj().clone();
         let detects = task.detector.is_some();
         let work = move || {
             let this = element.imp();
             let run = |buffer: &mut gst::BufferRef, work: &mut Work| this.work(&task, buffer, work);
-            let result = element::work_on(buffer, &this.stats, run);
-            // Nobody waits for a frame that was flushed.
-            let _ = sender.send(result);
+            element::work_on(buffer, &this.stats, run)
         };
-        match &*THREADS {
-            // It is done at once, and waits behind no other stream's frames.
-            _ if !detects => work(),
-            Ok(threads) => {
-                let in_work = InWork::begin();
-                threads.spawn_fifo(move || {
-                    let _in_work = in_work;
-                    work();
-                });
-            }
-            Err(error) => {
-                return Err(Error::Runtime(format!(
-                    "no threads for frames in flight: {error}; set frames-in-flight=1"
-                )));
-            }
-        }
+        // What is not looked at is done at once, and waits behind no other stream's frames.
+        let pending = match detects {
+            true => Pending::spawn(work)?,
+            false => Pending::done(work()),
+        };
         if let Some(state) = self.state().as_mut() {
-            state.pending.push_back(receiver);
+            state.pending.push_back(pending);
         }
         Ok(())
     }
@@ -226,8 +171,7 @@ impl FaceDetector {
             }
             pending.pop_front()?
         };
-        let panicked = |_| Err(Error::Runtime("the detection of a frame panicked".into()));
-        Some(pending.recv().unwrap_or_else(panicked))
+        Some(pending.wait())
     }
 
     fn post(&self, error: &Error) -> gst::FlowError {
@@ -385,8 +329,8 @@ impl ObjectImpl for FaceDetector {
                     MOST_IN_FLIGHT,
                     "frames-in-flight",
                     "Frames in flight",
-                    "Look at this many frames at a time, each on a core of its own; every frame then \
-                     leaves later by as many frames, less one, times interval (4 at most)",
+                    "Keep this many frames in work, for one thread a core; every frame then leaves \
+                     later by as many frames, less one, times interval (4 at most)",
                     1,
                     1,
                 ),
@@ -575,6 +519,20 @@ impl BaseTransformImpl for FaceDetector {
             latency.set(live, min + own, max.map(|max| max + own));
         }
         true
+    }
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        // Who does not answer asks for nothing.
+        let _ = self.parent_propose_allocation(decide_query, query);
+        let held = self.settings().depth() as u32 - 1;
+        if held > 0 {
+            element::ask_for_buffers(query, held);
+        }
+        Ok(())
     }
 
     fn transform_ip(

@@ -5,6 +5,7 @@
 //! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facemetajson ! fdsink
 //! ```
 
+mod flight;
 mod imp;
 
 use glib::prelude::*;
