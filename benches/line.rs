@@ -157,7 +157,7 @@ fn main() {
     ] {
         let gallery = gallery(&clip);
         let (_, expected) = ours(&clip, gallery.path(), "", 0);
-        for detector in ["frames-in-flight=2", "interval=4 frames-in-flight=3"] {
+        for detector in ["frames-in-flight=4", "interval=4 frames-in-flight=4"] {
             let (mut theirs, mut mine) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 theirs.extend(peer(&clip));

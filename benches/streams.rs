@@ -9,7 +9,7 @@ use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Streams, and the frames of each.
-const COUNTS: [(usize, usize); 4] = [(1, 400), (4, 160), (16, 80), (64, 40)];
+const COUNTS: [(usize, usize); 4] = [(1, 200), (4, 200), (16, 200), (64, 100)];
 const CLIP: &str = "WolfgangLanger_Pexels.mp4";
 const ROUNDS: usize = 3;
 
@@ -17,10 +17,10 @@ const ROUNDS: usize = 3;
 const STAGES: &str = "queue max-size-buffers=3 ! facetracker ! facerecognizer attach-embedding=true ! faceagegender ! \
     facemetajson";
 
-/// What a stream goes through, where so many run. One alone keeps both cores busy only with two
+/// What a stream goes through, where so many run. One alone keeps both cores busy only with several
 /// frames in flight.
 fn stages(count: usize) -> String {
-    let in_flight = if count == 1 { 2 } else { 1 };
+    let in_flight = if count == 1 { 4 } else { 1 };
     format!("facedetector frames-in-flight={in_flight} ! {STAGES}")
 }
 

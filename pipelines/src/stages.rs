@@ -189,7 +189,12 @@ pub fn build_with(
         set(&first, "leaky", "downstream")?;
     } else {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        set(&detector, "frames-in-flight", cores.min(MOST_IN_FLIGHT))?;
+        // As frames leave in order, cores would wait for the oldest if there was one for each only.
+        set(
+            &detector,
+            "frames-in-flight",
+            (2 * cores).min(MOST_IN_FLIGHT),
+        )?;
     }
     inference(&detector, args, extras.live)?;
     let tracker = make("facetracker")?;
