@@ -128,3 +128,59 @@ impl Scratch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every whole ratio, for components alone and in pairs, against plain means.
+    #[test]
+    fn means_are_those_of_the_samples() {
+        const OUT: (usize, usize) = (21, 5);
+        let data: Vec<u8> = (0..100_000u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let components: [(usize, [Option<(usize, usize)>; 3]); 4] = [
+            (1, [None, Some((1, 0)), None]),
+            (2, [None, Some((1, 0)), Some((2, 1))]),
+            (2, [None, Some((1, 1)), Some((2, 0))]),
+            (3, [Some((0, 2)), Some((1, 0)), Some((2, 1))]),
+        ];
+        for (step, components) in components {
+            for (nx, ny) in (2..=8).flat_map(|nx| (2..=8).map(move |ny| (nx, ny))) {
+                let (width, height) = (OUT.0 * nx + 3, OUT.1 * ny);
+                let plane = Plane {
+                    data: &data,
+                    stride: width * step + 5,
+                    step,
+                    width,
+                    height,
+                    subsampling: (1.0, 1.0),
+                    components,
+                };
+                let mut taps = PlaneTaps::default();
+                taps.x.prepare(2.0, nx as f64, OUT.0, width);
+                taps.y.prepare(0.0, ny as f64, OUT.1, height);
+                let mut scratch = Scratch::default();
+                let mut rows = [(); 3].map(|()| vec![-1.0; OUT.0 + 4]);
+                for y in 0..OUT.1 {
+                    scratch.fill(&plane, &taps, y, &mut rows, 1..1 + OUT.0);
+                    for &(component, offset) in components.iter().flatten() {
+                        for x in 0..OUT.0 {
+                            let mut sum = 0u32;
+                            for (i, j) in (0..ny).flat_map(|i| (0..nx).map(move |j| (i, j))) {
+                                let at = (y * ny + i) * plane.stride;
+                                sum += u32::from(data[at + (2 + x * nx + j) * step + offset]);
+                            }
+                            let mean = sum as f32 / (nx * ny) as f32;
+                            let made = rows[component][1 + x];
+                            let place = format!("{components:?} {nx}x{ny} at {x}, {y}");
+                            assert!((made - mean).abs() < 1e-3, "{made} for {mean}: {place}");
+                        }
+                        assert_eq!([rows[component][0], rows[component][1 + OUT.0]], [-1.0; 2]);
+                    }
+                }
+            }
+        }
+    }
+}

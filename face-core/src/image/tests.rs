@@ -100,6 +100,7 @@ fn every_raw_format_gives_the_same_colours() {
         for (size, target) in [
             ((161, 121), (161, 121)),
             ((161, 121), (53, 40)),
+            ((192, 108), (32, 18)),
             ((160, 90), (200, 112)),
         ] {
             let error = mean_error(format, size, target);
