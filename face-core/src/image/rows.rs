@@ -140,10 +140,11 @@ mod tests {
         let data: Vec<u8> = (0..100_000u32)
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
             .collect();
-        let components: [(usize, [Option<(usize, usize)>; 3]); 4] = [
-            (1, [None, Some((1, 0)), None]),
-            (2, [None, Some((1, 0)), Some((2, 1))]),
-            (2, [None, Some((1, 1)), Some((2, 0))]),
+        let none: Option<(usize, usize)> = None;
+        let components = [
+            (1, [none, Some((1, 0)), none]),
+            (2, [none, Some((1, 0)), Some((2, 1))]),
+            (2, [none, Some((1, 1)), Some((2, 0))]),
             (3, [Some((0, 2)), Some((1, 0)), Some((2, 1))]),
         ];
         for (step, components) in components {
