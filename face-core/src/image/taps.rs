@@ -128,7 +128,46 @@ pub(super) fn blend_rows(
     }
 }
 
-/// Splits pairs: `even[i] = Σ row[2 i]`, `odd[i] = Σ row[2 i + 1]`.
+/// The largest number of 8-bit samples whose sum fits 16 bits.
+pub(super) const EXACT_SUM: usize = 257;
+
+/// What a sum begins with: nothing on the first row, whatever the target holds.
+#[inline(always)]
+fn so_far(sum: u16, first: bool) -> u16 {
+    if first { 0 } else { sum }
+}
+
+/// `target[i] = Σ row[i]` over `count` rows of a plane, one after the other: the processor fetches ahead
+/// what is read in the order of memory.
+#[inline(always)]
+pub(super) fn sum_rows(target: &mut [u16], plane: &Plane, first: usize, count: usize, skip: usize) {
+    for row in first..first + count {
+        for (t, &s) in target.iter_mut().zip(plane.row(row, skip)) {
+            *t = so_far(*t, row == first) + u16::from(s);
+        }
+    }
+}
+
+/// The same for two neighbours at a time: `target[i] = Σ row[2 i] + row[2 i + 1]`. Both bytes are taken as one
+/// number, which takes half as many instructions as widening each.
+#[inline(always)]
+pub(super) fn sum_pairs(
+    target: &mut [u16],
+    plane: &Plane,
+    first: usize,
+    count: usize,
+    skip: usize,
+) {
+    for row in first..first + count {
+        let (pairs, _) = plane.row(row, skip).as_chunks::<2>();
+        for (t, &pair) in target.iter_mut().zip(pairs) {
+            let both = u16::from_ne_bytes(pair);
+            *t = so_far(*t, row == first) + (both & 0xff) + (both >> 8);
+        }
+    }
+}
+
+/// The same for each of two neighbours: `even[i] = Σ row[2 i]`, `odd[i] = Σ row[2 i + 1]`.
 #[inline(always)]
 pub(super) fn sum_halves(
     [even, odd]: [&mut [u16]; 2],
@@ -139,63 +178,10 @@ pub(super) fn sum_halves(
 ) {
     for row in first..first + count {
         let (pairs, _) = plane.row(row, skip).as_chunks::<2>();
-        let sums = even.iter_mut().zip(&mut *odd).zip(pairs);
-        if row == first {
-            sums.for_each(|((e, o), p)| {
-                let both = u16::from_le_bytes(*p);
-                *e = both & 0xff;
-                *o = both >> 8;
-            });
-        } else {
-            sums.for_each(|((e, o), p)| {
-                let both = u16::from_le_bytes(*p);
-                *e += both & 0xff;
-                *o += both >> 8;
-            });
-        }
-    }
-}
-
-/// The largest number of 8-bit samples whose sum fits 16 bits.
-pub(super) const EXACT_SUM: usize = 257;
-
-/// `target[i] = Σ row[i]` over `count` rows of a plane, one after the other: the processor fetches ahead
-/// what is read in the order of memory.
-#[inline(always)]
-pub(super) fn sum_rows(target: &mut [u16], plane: &Plane, first: usize, count: usize, skip: usize) {
-    for row in first..first + count {
-        let samples = plane.row(row, skip).iter();
-        let sums = target.iter_mut().zip(samples);
-        if row == first {
-            sums.for_each(|(t, &s)| *t = u16::from(s));
-        } else {
-            sums.for_each(|(t, &s)| *t += u16::from(s));
-        }
-    }
-}
-
-/// The same for two neighbours at a time: `target[i] = Σ row[2 i] + row[2 i + 1]`.
-#[inline(always)]
-pub(super) fn sum_pairs(
-    target: &mut [u16],
-    plane: &Plane,
-    first: usize,
-    count: usize,
-    skip: usize,
-) {
-    /// Both bytes as one number: half as many instructions as widening each.
-    #[inline(always)]
-    fn pair(bytes: &[u8; 2]) -> u16 {
-        let both = u16::from_ne_bytes(*bytes);
-        (both & 0xff) + (both >> 8)
-    }
-    for row in first..first + count {
-        let (pairs, _) = plane.row(row, skip).as_chunks::<2>();
-        let sums = target.iter_mut().zip(pairs);
-        if row == first {
-            sums.for_each(|(t, p)| *t = pair(p));
-        } else {
-            sums.for_each(|(t, p)| *t += pair(p));
+        for ((e, o), &pair) in even.iter_mut().zip(&mut *odd).zip(pairs) {
+            let both = u16::from_le_bytes(pair);
+            *e = so_far(*e, row == first) + (both & 0xff);
+            *o = so_far(*o, row == first) + (both >> 8);
         }
     }
 }
