@@ -86,7 +86,11 @@ fn fewer_in_flight_while_playing_lose_no_frame() {
     let picture = Picture::open("t1.jpg");
     let feed = Feed::new(ELEMENTS, &picture.caps()).expect("plays");
     push(&feed, &picture, 0, 2);
+    let upstream = feed.running.element("in").static_pad("src").expect("one");
+    assert!(!upstream.needs_reconfigure());
     feed.set("d", "frames-in-flight", "1");
+    assert!(upstream.needs_reconfigure(), "fewer buffers are held");
+    assert_eq!(feed.buffers_asked_for(&picture.caps()), 0);
     push(&feed, &picture, 2, 1);
     assert_eq!(pull(&feed, 3), times(0..3));
     push(&feed, &picture, 3, 1);

@@ -405,15 +405,48 @@ pub fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
         let max = if pool.is_some() { *max } else { 0 };
         query.set_nth_allocation_pool(i, pool, *size, min, max);
     }
-    if pools.is_empty() {
-        let caps = query.get_owned().0;
-        let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
-        let size = info.map_or(0, |info| info.size() as u32);
-        query.add_allocation_pool(None::<&gst::BufferPool>, size, more, 0);
+    let caps = query.get_owned().0;
+    let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
+    if let (true, Some(info)) = (pools.is_empty(), info) {
+        query.add_allocation_pool(None::<&gst::BufferPool>, info.size() as u32, more, 0);
     }
 }
 
 /// Posts `error` as an element error.
 pub fn post(element: &impl IsA<gst::Element>, error: &Error) {
     element.post_error_message(error.to_message());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_with_too_few_buffers_is_not_passed_on() {
+        gst::init().expect("GStreamer starts");
+        let caps = gst_video::VideoCapsBuilder::new()
+            .format(gst_video::VideoFormat::I420)
+            .width(64)
+            .height(48)
+            .framerate((25, 1).into())
+            .build();
+        let pool = gst::BufferPool::new();
+        for (max, kept, new_max) in [(0, true, 0), (4, false, 0), (5, true, 5)] {
+            let mut query = gst::query::Allocation::new(Some(&caps), true);
+            query.add_allocation_pool(Some(&pool), 4608, 2, max);
+            ask_for_buffers(&mut query, 3);
+            let pools: Vec<_> = query.allocation_pools().collect();
+            let [(found, 4608, 5, found_max)] = pools.as_slice() else {
+                panic!("{pools:?}");
+            };
+            assert_eq!((found.is_some(), *found_max), (kept, new_max), "of {max}");
+        }
+        let mut query = gst::query::Allocation::new(Some(&caps), true);
+        ask_for_buffers(&mut query, 3);
+        let pools: Vec<_> = query.allocation_pools().collect();
+        assert!(
+            matches!(pools.as_slice(), [(None, 4608, 3, 0)]),
+            "{pools:?}"
+        );
+    }
 }

@@ -383,6 +383,8 @@ impl ObjectImpl for FaceDetector {
                 let latency = gst::message::Latency::builder().src(&*self.obj()).build();
                 // Fails only without a bus.
                 let _ = self.obj().post_message(latency);
+                // Upstream asks anew how many buffers are held.
+                self.obj().reconfigure_sink();
             }
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
