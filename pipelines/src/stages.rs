@@ -121,7 +121,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Frames that are detected at a time, at most: decoder and other stages need cores, too.
-const MOST_IN_FLIGHT: usize = 8;
+const MOST_AT_A_TIME: usize = 8;
 
 /// The URI of the input; a file must exist.
 pub fn uri(input: &Path) -> Result<String> {
@@ -190,11 +190,8 @@ pub fn build_with(
     } else {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // As frames leave in order, cores would wait for the oldest if there was one for each only.
-        set(
-            &detector,
-            "frames-in-flight",
-            (2 * cores).min(MOST_IN_FLIGHT),
-        )?;
+        let frames = 2 * cores.min(MOST_AT_A_TIME);
+        set(&detector, "frames-in-flight", frames)?;
     }
     inference(&detector, args, extras.live)?;
     let tracker = make("facetracker")?;
