@@ -13,7 +13,7 @@ use gst_base::subclass::prelude::*;
 
 use crate::error::Error;
 use crate::image::ReadFrame;
-use crate::late::{Late, Lateness, Share};
+use crate::late::{Budget, Late, Lateness, Share};
 use crate::model::Model;
 use crate::session::{self, Options, PROVIDERS, SharedSession};
 use crate::stats::{Stats, Work};
@@ -286,9 +286,29 @@ impl Timing {
         self.lateness().judge(arrival.clock, arrival.frame, busy)
     }
 
+    /// What was to be done on a frame got no turn in time.
+    pub fn gave_up(&self) {
+        self.lateness().gave_up();
+    }
+
     /// Work ended that took so long.
     pub fn worked(&self, element: &impl IsA<gst::Element>, took: Duration) {
         self.lateness().worked(now(element), took);
+    }
+
+    /// The faces of a frame were worked on; what became of its budget.
+    pub fn spent<F: Fn() -> Share>(
+        &self,
+        element: &impl IsA<gst::Element>,
+        budget: &Budget<F>,
+        work: &mut Work,
+    ) {
+        work.wait += budget.waited();
+        match budget.took() {
+            Some(took) => self.worked(element, took),
+            None if budget.gave_up() => self.gave_up(),
+            None => {}
+        }
     }
 
     fn is_live<T: IsA<gst_base::BaseTransform>>(&self, element: &T) -> bool {

@@ -50,6 +50,12 @@ pub const WINDOW: u64 = 4000 * MILLISECOND;
 pub const LONGEST_PAUSE: u64 = 500 * MILLISECOND;
 const RESTS: u64 = 4;
 
+/// Work may wait for its turn for what is left of the frame's duration, but for this share of it where a frame is
+/// late, so that a stage that must do something again still catches up, and never for longer than
+/// [`LONGEST_WAIT`].
+const LATE_WAIT: u64 = 4;
+const LONGEST_WAIT: u64 = 100 * MILLISECOND;
+
 /// Over this long the stage's own work is added up.
 const SPAN: u64 = 1000 * MILLISECOND;
 
@@ -70,8 +76,12 @@ const EXHAUSTED: u64 = 2000 * MILLISECOND;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
     All,
-    /// One piece of work, and further ones until this much time has passed.
-    UpTo(Duration),
+    /// One piece of work, and further ones until this much time has passed. Each may wait so long for its
+    /// turn.
+    UpTo {
+        limit: Duration,
+        patience: Duration,
+    },
     Nothing,
 }
 
@@ -82,6 +92,10 @@ pub struct Budget<F> {
     share: Option<(Share, Instant)>,
     done: usize,
     took: Duration,
+    /// Time that went into waiting for turns.
+    waited: Duration,
+    /// A piece of work got no turn in time.
+    refused: bool,
 }
 
 impl<F: Fn() -> Share> Budget<F> {
@@ -91,30 +105,52 @@ impl<F: Fn() -> Share> Budget<F> {
             share: None,
             done: 0,
             took: Duration::ZERO,
+            waited: Duration::ZERO,
+            refused: false,
         }
     }
 
-    /// Whether another piece of work may begin.
-    pub fn allows(&mut self) -> bool {
+    /// Waits for the turn of another piece of work, with `turn`, which is given how long it may wait. `None` if
+    /// no further piece may begin on this frame, or if it gets no turn in time.
+    pub fn begin<T>(&mut self, turn: impl FnOnce(Option<Duration>) -> Option<T>) -> Option<T> {
         let (share, _) = self
             .share
             .get_or_insert_with(|| ((self.ask)(), Instant::now()));
-        match *share {
-            Share::All => true,
-            Share::UpTo(limit) => self.done == 0 || self.took < limit,
-            Share::Nothing => false,
-        }
+        let patience = match *share {
+            _ if self.refused => return None,
+            Share::All => None,
+            Share::UpTo { limit, patience } if self.done == 0 || self.took < limit => {
+                Some(patience)
+            }
+            Share::UpTo { .. } | Share::Nothing => return None,
+        };
+        let begin = Instant::now();
+        let turn = turn(patience);
+        self.waited += begin.elapsed();
+        self.refused = turn.is_none();
+        turn
     }
 
     /// A piece of work was done.
     pub fn spend(&mut self) {
         self.done += 1;
-        self.took = self.share.map_or(self.took, |(_, begin)| begin.elapsed());
+        let took = self.share.map_or(self.took, |(_, begin)| begin.elapsed());
+        self.took = took.saturating_sub(self.waited);
     }
 
-    /// How long the work took, if there was any.
+    /// How long the work took, if there was any, without waiting for turns.
     pub fn took(&self) -> Option<Duration> {
         (self.done > 0).then_some(self.took)
+    }
+
+    /// Whether no work was done, as it got no turn in time.
+    pub fn gave_up(&self) -> bool {
+        self.refused && self.done == 0
+    }
+
+    /// How long the work waited for its turns.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 }
 
@@ -226,6 +262,8 @@ pub struct Lateness {
     worked: Option<u64>,
     /// The frame that it was on.
     worked_on: u64,
+    /// Both of the work before, for the case that there is no turn for what was let begin.
+    worked_before: (Option<u64>, u64),
     took: u64,
     /// When a frame was last on time.
     on_time: Option<u64>,
@@ -279,12 +317,16 @@ impl Lateness {
     /// would do the work has other work already. Without clock or timestamps no frame is late.
     pub fn judge(&mut self, now: Option<u64>, time: Option<u64>, busy: bool) -> Share {
         let (Some(now), Some(time)) = (now, time) else {
-            return Share::UpTo(Duration::MAX);
+            return Share::UpTo {
+                limit: Duration::MAX,
+                patience: Duration::MAX,
+            };
         };
         // Of running times, which are less than centuries.
         let lag = now.wrapping_sub(time) as i64;
         let duration = self.spacing.duration().unwrap_or(LONGEST_PAUSE);
-        let late = self.is_late(now, time, lag, duration as i64) || busy;
+        let (waited, late) = self.is_late(now, time, lag, duration as i64);
+        let late = late || busy;
         if !late {
             self.on_time = Some(now);
         } else if self
@@ -295,9 +337,25 @@ impl Lateness {
             return Share::Nothing;
         }
         self.before = Some((lag, false));
+        self.worked_before = (self.worked, self.worked_on);
         self.worked = Some(now);
         self.worked_on = time;
-        Share::UpTo(Duration::from_nanos(if late { 0 } else { duration }))
+        let (limit, patience) = match late {
+            true => (0, duration / LATE_WAIT),
+            false => (
+                duration,
+                duration.saturating_sub(waited).max(duration / LATE_WAIT),
+            ),
+        };
+        Share::UpTo {
+            limit: Duration::from_nanos(limit),
+            patience: Duration::from_nanos(patience.min(LONGEST_WAIT)),
+        }
+    }
+
+    /// What was let begin got no turn in time.
+    pub fn gave_up(&mut self) {
+        (self.worked, self.worked_on) = self.worked_before;
     }
 
     /// Whether a stage that is late must do something again: by the clock where it is always late, by
@@ -309,7 +367,8 @@ impl Lateness {
         pause >= LONGEST_PAUSE.max(self.took.saturating_mul(RESTS))
     }
 
-    fn is_late(&mut self, now: u64, time: u64, lag: i64, duration: i64) -> bool {
+    /// How long a frame has waited, and whether it is late.
+    fn is_late(&mut self, now: u64, time: u64, lag: i64, duration: i64) -> (u64, bool) {
         let waited = lag.saturating_sub(self.smallest.add(now, lag));
         // Behind one that was passed on, those that wait come in at once, so that their lags fall.
         let is_fresh = self.before.is_some_and(|(before, passed)| {
@@ -338,7 +397,8 @@ impl Lateness {
             self.probing = probes.then_some(now);
         }
         let too_late = self.wanted.is_some_and(|wanted| time < wanted);
-        self.late || self.probing.is_some() || too_late
+        let late = self.late || self.probing.is_some() || too_late;
+        (u64::try_from(waited).unwrap_or(0), late)
     }
 
     /// Work ended at `now`, which `took` so long.
@@ -593,7 +653,10 @@ mod tests {
     #[test]
     fn nothing_is_late_without_times() {
         let mut lateness = Lateness::default();
-        let all = Share::UpTo(Duration::MAX);
+        let all = Share::UpTo {
+            limit: Duration::MAX,
+            patience: Duration::MAX,
+        };
         lateness.set_rate(25, 1);
         for n in 0..100 {
             assert_eq!(lateness.judge(None, Some(n * FRAME), false), all);
@@ -623,21 +686,83 @@ mod tests {
             });
             assert_eq!(budget.took(), None);
             for _ in 0..8 {
-                if budget.allows() {
+                if budget.begin(|_| Some(())).is_some() {
                     std::thread::sleep(Duration::from_millis(5));
                     budget.spend();
                 }
             }
             assert_eq!(asked.get(), 1);
             assert_eq!(budget.took().is_some(), budget.done > 0);
+            assert!(!budget.gave_up());
             budget.done
         };
+        let up_to = |limit| Share::UpTo {
+            limit,
+            patience: Duration::ZERO,
+        };
         assert_eq!(done(Share::All), 8);
-        assert_eq!(done(Share::UpTo(Duration::MAX)), 8);
-        assert_eq!(done(Share::UpTo(Duration::ZERO)), 1);
+        assert_eq!(done(up_to(Duration::MAX)), 8);
+        assert_eq!(done(up_to(Duration::ZERO)), 1);
         assert_eq!(done(Share::Nothing), 0);
         // Each takes 5 ms or more.
-        assert!((1..=3).contains(&done(Share::UpTo(Duration::from_millis(14)))));
+        assert!((1..=3).contains(&done(up_to(Duration::from_millis(14)))));
+    }
+
+    #[test]
+    fn without_a_turn_nothing_more_is_done_on_a_frame() {
+        let patience = Duration::from_millis(7);
+        let limit = Duration::MAX;
+        let up_to = Share::UpTo { limit, patience };
+        let share = std::cell::Cell::new(up_to);
+        let ask = || share.get();
+        let mut budget = Budget::new(&ask);
+        let turns = |budget: &mut Budget<_>, turn: Option<u8>| {
+            let mut asked = None;
+            let given = budget.begin(|patience| {
+                asked = Some(patience);
+                std::thread::sleep(Duration::from_millis(20));
+                turn
+            });
+            (asked, given)
+        };
+        assert_eq!(turns(&mut budget, Some(1)), (Some(Some(patience)), Some(1)));
+        budget.spend();
+        assert_eq!(turns(&mut budget, None), (Some(Some(patience)), None));
+        assert_eq!(
+            turns(&mut budget, Some(2)),
+            (None, None),
+            "it is not asked again"
+        );
+        assert!(!budget.gave_up(), "something was done");
+        assert!(budget.waited() >= Duration::from_millis(40));
+        share.set(Share::All);
+        let mut budget = Budget::new(&ask);
+        assert_eq!(turns(&mut budget, None), (Some(None), None));
+        assert!(budget.gave_up());
+    }
+
+    #[test]
+    fn what_got_no_turn_is_due_again_on_the_next_frame() {
+        let mut lateness = Lateness::default();
+        lateness.set_rate(25, 1);
+        let mut granted = 0;
+        for n in 0..100 {
+            // Something else is too slow: every frame is later than the one before.
+            let (time, now) = (n * FRAME, n * (FRAME + 5 * MS));
+            lateness.see(Some(time));
+            let share = lateness.judge(Some(now), Some(time), false);
+            if let Share::UpTo { patience, .. } = share
+                && n >= 50
+            {
+                granted += 1;
+                assert!(
+                    patience <= Duration::from_nanos(FRAME / LATE_WAIT),
+                    "{patience:?}"
+                );
+                lateness.gave_up();
+            }
+        }
+        assert!(granted > 30, "{granted} of 50: once due, it stays so");
     }
 
     #[test]

@@ -24,5 +24,6 @@ pub mod onnx;
 pub mod session;
 pub mod stats;
 pub mod tracks;
+pub mod turns;
 
 pub use error::Error;

@@ -1,10 +1,11 @@
 //! ONNX Runtime: one environment a process, one session for all element instances that ask for
 //! the same model and options, and a [`Runner`] an instance that keeps its tensors bound.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak};
-use std::time::SystemTime;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use ndarray::ArrayViewD;
 use ort::AsPointer;
@@ -19,6 +20,7 @@ use crate::elf;
 use crate::error::Error;
 use crate::model::{self, Descriptor, MOST_INPUT_PIXELS, Model};
 use crate::onnx::{self, heads};
+use crate::turns::{Asker, Gate, Turn};
 
 /// ONNX Runtime's own messages.
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -204,41 +206,6 @@ providers! {
     "xnnpack" => XNNPACK,
 }
 
-/// Lets only so many in at a time.
-struct Gate {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Gate {
-    fn new(places: usize) -> Self {
-        Self {
-            free: Mutex::new(places.max(1)),
-            freed: Condvar::new(),
-        }
-    }
-
-    /// Does `work` once there is a place.
-    fn pass<T>(&self, work: impl FnOnce() -> T) -> T {
-        struct Place<'a>(&'a Gate);
-        impl Drop for Place<'_> {
-            fn drop(&mut self) {
-                *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                self.0.freed.notify_one();
-            }
-        }
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
-            .freed
-            .wait_while(free, |free| *free == 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        drop(free);
-        let _place = Place(self);
-        work()
-    }
-}
-
 /// Inferences on the CPU: twice as many at a time as it has cores, so that none idles while the
 /// system has paused a thread in here. More would be no faster, and each fills memory with
 /// intermediate results: with many streams, most of what a stream would need.
@@ -246,6 +213,43 @@ static CPU: LazyLock<Gate> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Gate::new(2 * cores)
 });
+
+thread_local! {
+    /// Whether this thread has a turn, and needs no other: waiting for a second one, threads could wait for
+    /// each other.
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The right to run models on this thread, as long as it lives.
+#[must_use]
+pub struct Place {
+    turn: Option<Turn<'static>>,
+    /// It belongs to its thread.
+    _thread: std::marker::PhantomData<*const ()>,
+}
+
+impl Place {
+    fn new(turn: Option<Turn<'static>>) -> Self {
+        Self {
+            turn,
+            _thread: std::marker::PhantomData,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.turn.is_some() {
+            HAS_TURN.set(false);
+        }
+    }
+}
+
+/// From now on whatever leaves work out when it is late leaves all of it out (or no longer does), so that
+/// pipelines that end are through with their frames at once.
+pub fn leave_work_out(leave_out: bool) {
+    CPU.close(leave_out);
+}
 
 /// A loaded model, shared by every [`Runner`] that asked for it.
 pub struct SharedSession {
@@ -578,14 +582,19 @@ impl Runner {
 }
 
 impl SharedSession {
-    fn run(&self, binding: &IoBinding) -> ort::Result<()> {
-        match self.on_cpu {
-            true => CPU.pass(|| self.run_now(binding)),
-            false => self.run_now(binding),
+    /// A place for this thread, within `patience` if there is any; see [`Gate::turn`]. Whoever runs a model
+    /// without one waits for one as long as it takes.
+    pub fn place(&self, asker: &Asker, patience: Option<Duration>) -> Option<Place> {
+        if !self.on_cpu || HAS_TURN.get() {
+            return Some(Place::new(None));
         }
+        let turn = CPU.turn(asker, patience)?;
+        HAS_TURN.set(true);
+        Some(Place::new(Some(turn)))
     }
 
-    fn run_now(&self, binding: &IoBinding) -> ort::Result<()> {
+    fn run(&self, binding: &IoBinding) -> ort::Result<()> {
+        let _place = self.place(&Asker::default(), None);
         // SAFETY: session and binding are live and belong together, and RunWithBinding is documented
         // as safe to call from several threads on one session as long as each has its own binding.
         // `ort` wraps it with `&mut Session`, which would let forty streams wait for each other.

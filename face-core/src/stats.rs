@@ -51,6 +51,8 @@ pub struct Work {
     pub next_track: u64,
     /// Time in the element itself, not in what follows it.
     pub total: Duration,
+    /// The part of it that went into waiting for a turn, where more want to run models than there are cores for.
+    pub wait: Duration,
     /// The part of it that went into sampling pixels into the models' inputs.
     pub sample: Duration,
     /// The part of it that went into running models.
@@ -93,6 +95,7 @@ impl Work {
         self.tracks_total = more.tracks_total;
         self.next_track = more.next_track;
         self.total += more.total;
+        self.wait += more.wait;
         self.sample += more.sample;
         self.infer += more.infer;
     }
@@ -163,8 +166,8 @@ impl Stats {
             .build()
     }
 
-    /// The value of the property: `frames`, `faces`, `time-total`, then `inferences`, `time-sample`,
-    /// `time-infer`, `work-dropped` and `infer-histogram` of a stage that runs models, `tracks`,
+    /// The value of the property: `frames`, `faces`, `time-total`, then `inferences`, `time-wait`,
+    /// `time-sample`, `time-infer`, `work-dropped` and `infer-histogram` of a stage that runs models, `tracks`,
     /// `tracks-total` and `next-track-id` of a tracker. All are uint64, times in nanoseconds, but for
     /// `infer-histogram`, a `GstValueArray` of [`INFER_BUCKETS`] uint64: how many inferences took longer
     /// than the bound before and up to its own of [`INFER_BOUNDS`].
@@ -182,6 +185,7 @@ impl Stats {
                 .field("next-track-id", work.next_track),
             Kind::Model => common
                 .field("inferences", work.inferences)
+                .field("time-wait", time(work.wait))
                 .field("time-sample", time(work.sample))
                 .field("time-infer", time(work.infer))
                 .field("work-dropped", work.dropped)

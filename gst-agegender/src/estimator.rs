@@ -2,14 +2,16 @@
 //! over a track.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use face_core::Error;
 use face_core::align::{Chips, chip_runner};
 use face_core::image::ReadFrame;
 use face_core::meta::{Face, Gender};
 use face_core::model::{Model, Task};
-use face_core::session::{self, Options, Runner};
+use face_core::session::{self, Options, Place, Runner};
 use face_core::stats::Work;
+use face_core::turns::Asker;
 
 /// How a model's outputs become an estimate.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +77,11 @@ impl Estimator {
             )));
         }
         Ok(estimator)
+    }
+
+    /// A place for this thread to run models; see [`face_core::session::SharedSession::place`].
+    pub fn place(&self, asker: &Asker, patience: Option<Duration>) -> Option<Place> {
+        self.runner.session().place(asker, patience)
     }
 
     /// The estimate for one face; `None` if the face has no extent or the model gives no numbers.

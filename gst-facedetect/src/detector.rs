@@ -1,14 +1,16 @@
 //! From a mapped frame to faces: letterbox, run, decode, suppress.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use face_core::Error;
 use face_core::geometry::{Point, Rect, non_maximum_suppression};
 use face_core::image::{Picture, ReadFrame, Sampler};
 use face_core::meta::Face;
 use face_core::model::{Dimension, Model, Task};
-use face_core::session::{self, Options, Runner, SharedSession};
+use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
+use face_core::turns::Asker;
 use gst_video::prelude::*;
 
 use crate::decoder::{self, Candidate, Decoder};
@@ -49,6 +51,7 @@ pub struct Detector {
     decoder: Box<dyn Decoder>,
     /// Those that no thread uses at the moment.
     lanes: Mutex<Vec<Lane>>,
+    asker: Asker,
 }
 
 /// The buffers that one detection needs.
@@ -97,6 +100,7 @@ impl Detector {
             session,
             decoder,
             lanes: Mutex::new(vec![lane]),
+            asker: Asker::default(),
         })
     }
 
@@ -110,6 +114,11 @@ impl Detector {
             .confidence_threshold
             .or(self.session.descriptor.confidence_threshold)
             .unwrap_or(CONFIDENCE_THRESHOLD)
+    }
+
+    /// A place for this thread to detect; see [`SharedSession::place`].
+    pub fn place(&self, patience: Option<Duration>) -> Option<Place> {
+        self.session.place(&self.asker, patience)
     }
 
     /// The faces of a frame, the most confident first, in pixels of the frame.

@@ -1,14 +1,16 @@
 //! From a mapped frame and a face to an embedding and its weight.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use face_core::Error;
 use face_core::align::{Chips, chip_runner, landmarks_in};
 use face_core::image::ReadFrame;
 use face_core::meta::Face;
 use face_core::model::{Model, Task};
-use face_core::session::{self, Options, Runner, SharedSession};
+use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
+use face_core::turns::Asker;
 
 use crate::gallery::{ModelId, normalised};
 use crate::quality;
@@ -20,6 +22,7 @@ pub struct Recognizer {
     chips: Chips,
     /// Where one full channel of the last chip lies in the input, for its sharpness.
     side: (usize, usize),
+    asker: Asker,
 }
 
 /// An embedding of length 1 and its weight in a vote, 0..=1.
@@ -52,6 +55,7 @@ impl Recognizer {
             runner,
             chips: Chips::default(),
             side: (height, width),
+            asker: Asker::default(),
         };
         if found != recognizer.dimensions() {
             return Err(recognizer.session.unfit(format!(
@@ -79,6 +83,11 @@ impl Recognizer {
     /// The model's own threshold on cosine distance.
     pub fn distance_threshold(&self) -> Option<f64> {
         self.session.descriptor.distance_threshold
+    }
+
+    /// A place for this thread to embed faces; see [`SharedSession::place`].
+    pub fn place(&self, patience: Option<Duration>) -> Option<Place> {
+        self.session.place(&self.asker, patience)
     }
 
     /// Embeds one face; `None` if it has no extent or the model gives no direction.

@@ -4,11 +4,13 @@ pub mod backoff;
 mod camera;
 pub mod config;
 pub mod control;
+mod load;
 mod outputs;
 mod pipeline;
 pub mod recent;
 pub mod secret;
 pub mod telemetry;
+mod thinning;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use clap::ValueHint;
 use self::camera::Handle;
 use self::config::Config;
 use self::control::Control;
+use self::load::Load;
 use self::outputs::Shared;
 use self::recent::Recent;
 use self::telemetry::Telemetry;
@@ -85,14 +88,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
     fleet.apply(&config);
     tracing::info!(cameras = config.cameras.len(), "running");
     let mut current = config;
+    let mut load = Load::new(telemetry);
     while !interrupt::requested() {
         std::thread::sleep(Duration::from_millis(50));
+        load.watch();
         if interrupt::reload_requested() {
             current = fleet.reload(args, current);
         }
     }
     let begun = Instant::now();
     tracing::info!("ending");
+    // The frames under way are passed on as they are.
+    face_core::session::leave_work_out(true);
     fleet.stop(begun + SHUTDOWN);
     drop((server, control));
     tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");

@@ -7,6 +7,7 @@ use face_core::late::{Budget, Share, turns};
 use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
 use face_core::tracks::{Pace, Schedule, Tracks};
+use face_core::turns::Asker;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -41,6 +42,7 @@ struct State {
     /// Frames since the start.
     frames: u64,
     info: Option<gst_video::VideoInfo>,
+    asker: Asker,
 }
 
 pub struct FaceAgeGender {
@@ -100,10 +102,13 @@ impl State {
             };
             schedule.see(time, examined && face.is_predicted());
             let due = !face.is_predicted() && schedule.is_due(pace, summary.settled(), time);
-            if due && !budget.allows() {
+            let asker = &self.asker;
+            let turn = |patience| self.estimators.first()?.place(asker, patience);
+            let place = due.then(|| budget.begin(turn));
+            if let Some(None) = place {
                 schedule.pass_over();
                 work.dropped += 1;
-            } else if due {
+            } else if place.is_some() {
                 let info = self
                     .info
                     .as_ref()
@@ -119,6 +124,7 @@ impl State {
                         summary.add(estimate);
                     }
                 }
+                drop(place);
                 schedule.done(time);
                 budget.spend();
             }
@@ -150,9 +156,7 @@ impl FaceAgeGender {
         if let Some(state) = self.state().as_mut() {
             state.process(buffer, &mut faces, &mut budget, smooth, pace, work)?;
         }
-        if let Some(took) = budget.took() {
-            self.timing.worked(&*self.obj(), took);
-        }
+        self.timing.spent(&*self.obj(), &budget, work);
         meta::update(buffer, &faces);
         Ok(())
     }
@@ -293,6 +297,7 @@ impl BaseTransformImpl for FaceAgeGender {
             tracks: Tracks::default(),
             frames: 0,
             info: None,
+            asker: Asker::default(),
         });
         Ok(())
     }

@@ -1,10 +1,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use face_core::Error;
 use face_core::element::{self, Inference, Preload, Timing};
-use face_core::late::Share;
+use face_core::late::{Budget, Share};
 use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
 use gst::prelude::*;
@@ -104,8 +103,10 @@ impl FaceDetector {
         let arrival = self.timing.arrival(&*self.obj(), buffer);
         let skipped = self.state().as_ref().and_then(|s| s.skipped);
         let due = skipped.is_none_or(|frames| frames.saturating_add(1) >= interval);
-        let dropped =
-            due && self.timing.share(&*self.obj(), late.into(), arrival, busy) == Share::Nothing;
+        let share = match due {
+            true => self.timing.share(&*self.obj(), late.into(), arrival, busy),
+            false => Share::Nothing,
+        };
         let mut state = self.state();
         let Some(State {
             detector,
@@ -117,27 +118,55 @@ impl FaceDetector {
             return Err(Error::Frame("a frame came before its caps".into()));
         };
         // A frame that gives up its turn gives it to the next.
-        let detects = due && !dropped;
+        let detects = share != Share::Nothing;
+        let before = *skipped;
         *skipped = match detects {
             true => Some(0),
             false => skipped.map(|frames| frames.saturating_add(1)),
         };
         Ok(Task {
             detector: detects.then(|| detector.clone()),
-            dropped,
+            share,
+            due,
+            before,
             info: info.clone(),
             params,
-            begin: Instant::now(),
         })
     }
 
     /// Does a task.
     fn work(&self, task: &Task, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
-        let result = task.run(buffer, work);
-        if task.detector.is_some() {
-            self.timing.worked(&*self.obj(), task.begin.elapsed());
+        let Some(detector) = &task.detector else {
+            work.dropped = u64::from(task.due);
+            meta::set_examined(buffer, false);
+            return Ok(());
+        };
+        let mut budget = Budget::new(|| task.share);
+        let place = budget.begin(|patience| detector.place(patience));
+        let result = match place {
+            Some(_) => task.run(detector, buffer, work),
+            None => {
+                work.dropped = 1;
+                meta::set_examined(buffer, false);
+                self.passed_over(task);
+                Ok(())
+            }
+        };
+        if place.is_some() {
+            budget.spend();
         }
+        drop(place);
+        self.timing.spent(&*self.obj(), &budget, work);
         result
+    }
+
+    /// A frame that got no turn gives it to the next, unless one of those had its own meanwhile.
+    fn passed_over(&self, task: &Task) {
+        if let Some(state) = self.state().as_mut()
+            && state.skipped == Some(0)
+        {
+            state.skipped = task.before.map(|frames| frames.saturating_add(1));
+        }
     }
 
     /// Begins to work on a frame on another thread.
@@ -205,23 +234,28 @@ impl FaceDetector {
 struct Task {
     /// `None` where the frame is to be skipped.
     detector: Option<Arc<Detector>>,
-    /// It is skipped because it is late.
-    dropped: bool,
+    /// How much of the work it gets.
+    share: Share,
+    /// It is this frame's turn.
+    due: bool,
+    /// Frames that were skipped before it, if any was looked at.
+    before: Option<u32>,
     info: gst_video::VideoInfo,
     params: Params,
-    begin: Instant,
 }
 
 impl Task {
-    fn run(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
-        work.dropped = u64::from(self.dropped);
-        if let Some(detector) = &self.detector {
-            let found = detector.detect(&element::map(buffer, &self.info)?, &self.params, work)?;
-            gst::log!(CAT, "{} faces at {:?}", found.len(), buffer.pts());
-            let size = (self.info.width(), self.info.height());
-            attach(buffer, size, found, self.params.nms_threshold);
-        }
-        meta::set_examined(buffer, self.detector.is_some());
+    fn run(
+        &self,
+        detector: &Detector,
+        buffer: &mut gst::BufferRef,
+        work: &mut Work,
+    ) -> Result<(), Error> {
+        let found = detector.detect(&element::map(buffer, &self.info)?, &self.params, work)?;
+        gst::log!(CAT, "{} faces at {:?}", found.len(), buffer.pts());
+        let size = (self.info.width(), self.info.height());
+        attach(buffer, size, found, self.params.nms_threshold);
+        meta::set_examined(buffer, true);
         Ok(())
     }
 }

@@ -220,10 +220,11 @@ impl State {
             schedule.see(time, examined && face.is_predicted());
             let due = !face.is_predicted()
                 && schedule.is_due(settings.pace, track.evidence.vote().settled(), time);
-            if due && !budget.allows() {
+            let place = due.then(|| budget.begin(|patience| self.recognizer.place(patience)));
+            if let Some(None) = place {
                 schedule.pass_over();
                 work.dropped += 1;
-            } else if due {
+            } else if place.is_some() {
                 let info = info
                     .as_ref()
                     .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
@@ -232,6 +233,7 @@ impl State {
                     None => frame.insert(element::map(buffer, info)?),
                 };
                 self.embed(frame, face, &mut track.evidence, settings, work)?;
+                drop(place);
                 track.schedule.done(time);
                 budget.spend();
             }
@@ -275,9 +277,7 @@ impl FaceRecognizer {
         if let Some(state) = self.state().as_mut() {
             state.process(buffer, &mut faces, &settings, &mut budget, work)?;
         }
-        if let Some(took) = budget.took() {
-            self.timing.worked(&*self.obj(), took);
-        }
+        self.timing.spent(&*self.obj(), &budget, work);
         meta::update(buffer, &faces);
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::outputs::{CameraOutputs, Shared};
 use super::recent::CameraTracks;
 use super::secret::Secret;
 use super::telemetry::{self, CameraState};
+use super::thinning::Thinner;
 use crate::graph::{self, make, pad, set};
 use crate::source;
 use crate::stages;
@@ -96,7 +97,7 @@ impl Pipeline {
             first = sync;
         }
         let entry = Arc::new(Entry::default());
-        add_source(&pipeline, config, &first, &entry)?;
+        add_source(&pipeline, config, shared, telemetry, &first, &entry)?;
         telemetry.watch_input(&pad(&first, "sink")?);
         let last = pad(&tee, "sink")?;
         telemetry.watch_output(&last);
@@ -245,10 +246,13 @@ fn is_live(uri: &str) -> bool {
 fn add_source(
     pipeline: &gst::Pipeline,
     config: &Camera,
+    shared: &Shared,
+    telemetry: &Arc<telemetry::Camera>,
     first: &gst::Element,
     entry: &Arc<Entry>,
 ) -> Result<()> {
     let decode = make("uridecodebin")?;
+    thin(&decode, shared, telemetry)?;
     set(&decode, "uri", &config.uri)?;
     let camera = config.clone();
     decode.connect("source-setup", false, move |values| {
@@ -284,6 +288,37 @@ fn add_source(
         }
     });
     pipeline.add(&decode)?;
+    Ok(())
+}
+
+/// Leaves frames out before the decoders in `decode`, where decoding all of them is too much.
+fn thin(decode: &gst::Element, shared: &Shared, telemetry: &Arc<telemetry::Camera>) -> Result<()> {
+    let bin = decode.downcast_ref::<gst::Bin>();
+    let bin = bin.context("uridecodebin is no bin")?;
+    let (all, camera) = (shared.telemetry.clone(), telemetry.clone());
+    bin.connect_deep_element_added(move |_, _, element| {
+        let is_decoder = element.factory().is_some_and(|factory| {
+            let kind = factory.metadata(gst::ELEMENT_METADATA_KLASS);
+            kind.is_some_and(|kind| kind.contains("Decoder") && kind.contains("Video"))
+        });
+        let Some(pad) = element.static_pad("sink").filter(|_| is_decoder) else {
+            return;
+        };
+        let (all, camera) = (all.clone(), camera.clone());
+        let thinner = Mutex::new(Thinner::default());
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let Some(buffer) = info.buffer() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let is_delta = buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+            let mut thinner = thinner.lock().unwrap_or_else(PoisonError::into_inner);
+            if thinner.keeps(all.decoded.get(), is_delta) {
+                return gst::PadProbeReturn::Ok;
+            }
+            camera.frames_thinned.inc();
+            gst::PadProbeReturn::Drop
+        });
+    });
     Ok(())
 }
 

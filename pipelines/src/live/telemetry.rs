@@ -1,24 +1,27 @@
 //! What is seen of the cameras from outside: counts, states, and the ways to read them.
 
+mod arrival;
 mod flight;
 pub mod health;
 mod histogram;
 pub mod http;
 pub mod log;
 pub mod metrics;
-mod process;
+pub mod process;
 mod stage;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gst::prelude::*;
 
+use self::arrival::Arrivals;
 use self::flight::Flight;
 use self::histogram::Histogram;
 use self::stage::Stage;
+use super::thinning::Sight;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -52,6 +55,26 @@ impl Gauge {
     }
 }
 
+/// A share that is 1 at first.
+#[derive(Debug)]
+pub struct Share(AtomicU32);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(AtomicU32::new(1f32.to_bits()))
+    }
+}
+
+impl Share {
+    pub fn set(&self, share: f64) {
+        self.0.store((share as f32).to_bits(), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> f64 {
+        f64::from(f32::from_bits(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 /// What a camera is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CameraState {
@@ -78,6 +101,8 @@ impl CameraState {
 pub struct Telemetry {
     cameras: Mutex<BTreeMap<String, Arc<Camera>>>,
     started: Instant,
+    /// The share of the cameras' frames that are decoded.
+    pub decoded: Share,
 }
 
 impl Telemetry {
@@ -85,6 +110,7 @@ impl Telemetry {
         Self {
             cameras: Mutex::default(),
             started: Instant::now(),
+            decoded: Share::default(),
         }
     }
 
@@ -111,7 +137,13 @@ impl Telemetry {
             .collect()
     }
 
-    fn uptime(&self) -> Duration {
+    /// What is seen of all cameras that run, since the last call.
+    pub fn sights(&self) -> Vec<Sight> {
+        let cameras = self.cameras();
+        cameras.iter().filter_map(|(_, c)| c.sight()).collect()
+    }
+
+    pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 }
@@ -123,7 +155,12 @@ pub struct Camera {
     frames_in: Counter,
     frames_processed: Counter,
     frames_dropped: Counter,
+    /// Not decoded, as decoding all of them was too much for the machine.
+    pub frames_thinned: Counter,
     flight: Mutex<Flight>,
+    arrivals: Mutex<Arrivals>,
+    /// The looks that were taken and left out when the camera was last seen.
+    seen: Mutex<(u64, u64)>,
     latency: Histogram,
     /// Of the last frame, in microseconds.
     latest_latency: AtomicU64,
@@ -149,7 +186,10 @@ impl Default for Camera {
             frames_in: Counter::default(),
             frames_processed: Counter::default(),
             frames_dropped: Counter::default(),
+            frames_thinned: Counter::default(),
             flight: Mutex::default(),
+            arrivals: Mutex::default(),
+            seen: Mutex::default(),
             latency: Histogram::default(),
             latest_latency: AtomicU64::new(0),
             last_frame: AtomicU64::new(0),
@@ -183,6 +223,30 @@ impl Camera {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is seen of the camera since the last call; `None` while it does not run.
+    fn sight(&self) -> Option<Sight> {
+        let now = {
+            let stages = self.stages();
+            let detector = stages.get("facedetector")?;
+            (
+                detector.sum("inferences")?,
+                detector.sum("work-dropped").unwrap_or(0),
+            )
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *seen, now);
+        let behind = self.arrivals().behind(self.created.elapsed())?;
+        (self.state() == CameraState::Running).then_some(Sight {
+            behind,
+            looks: now.0.saturating_sub(before.0),
+            passed_over: now.1.saturating_sub(before.1),
+        })
+    }
+
     fn stages(&self) -> MutexGuard<'_, BTreeMap<String, Stage>> {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,9 +254,10 @@ impl Camera {
     /// Counts the frames that come from the source. Called once a pipeline, before it runs.
     pub fn watch_input(self: &Arc<Self>, pad: &gst::Pad) {
         self.frames_dropped.add(self.flight().clear());
+        *self.arrivals() = Arrivals::default();
         self.stages().values_mut().for_each(Stage::begin);
         let camera = self.clone();
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             camera.frames_in.inc();
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let now = now.unwrap_or_default().as_millis();
@@ -201,6 +266,9 @@ impl Camera {
                 camera
                     .frames_dropped
                     .add(camera.flight().enter(pts.nseconds()));
+                if let Some(lag) = latency(pad, pts) {
+                    camera.arrivals().see(camera.created.elapsed(), lag);
+                }
             }
             gst::PadProbeReturn::Ok
         });

@@ -147,7 +147,7 @@ fn write_cameras(writer: &mut Writer, cameras: &Cameras) -> fmt::Result {
         states.collect(),
     )?;
     type Read = fn(&Camera) -> u64;
-    let counters: [(&str, &str, Read); 9] = [
+    let counters: [(&str, &str, Read); 10] = [
         (
             "facepipe_frames_in",
             "Frames that came from the camera, decoded",
@@ -162,6 +162,11 @@ fn write_cameras(writer: &mut Writer, cameras: &Cameras) -> fmt::Result {
             "facepipe_frames_dropped",
             "Frames that came in and never left the last stage",
             |camera| camera.frames_dropped.get(),
+        ),
+        (
+            "facepipe_frames_thinned",
+            "Frames that were not decoded, as decoding all was too much for the machine",
+            |camera| camera.frames_thinned.get(),
         ),
         (
             "facepipe_reconnects",
@@ -271,6 +276,12 @@ fn write_stages(writer: &mut Writer, cameras: &Cameras) -> fmt::Result {
         rows(true, &|stage| stage.seconds("time-total").map(Value::Sum)),
     )?;
     writer.write(
+        "facepipe_stage_wait",
+        Some(Unit::Seconds),
+        "The part of it that was waiting for a turn to run a model",
+        rows(true, &|stage| stage.seconds("time-wait").map(Value::Sum)),
+    )?;
+    writer.write(
         "facepipe_inference_duration",
         Some(Unit::Seconds),
         "Duration of one run of a model",
@@ -330,6 +341,12 @@ fn write_program(writer: &mut Writer, telemetry: &Telemetry) -> fmt::Result {
         Some(Unit::Seconds),
         "Time since the start",
         vec![(vec![], Value::Gauge(telemetry.uptime().as_secs_f64()))],
+    )?;
+    writer.write(
+        "facepipe_decoded_share",
+        None,
+        "The share of each camera's frames that is decoded: 1, unless that is too much for the machine",
+        vec![(vec![], Value::Gauge(telemetry.decoded.get()))],
     )?;
     writer.write(
         "facepipe_log_lines_dropped",

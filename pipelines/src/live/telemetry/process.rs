@@ -38,6 +38,12 @@ impl Process {
         process
     }
 
+    /// The processor time of this process, in seconds.
+    pub fn read_cpu() -> Option<f64> {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        Self::parse(&stat, system(libc::_SC_CLK_TCK), system(libc::_SC_PAGESIZE)).cpu_seconds
+    }
+
     /// From the text of `/proc/PID/stat`; `started` is in seconds since the machine's start.
     fn parse(stat: &str, ticks: f64, page: f64) -> Self {
         // The program's name, in brackets, may itself hold spaces and brackets.

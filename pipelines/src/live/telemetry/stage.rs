@@ -4,11 +4,12 @@ use face_core::stats::INFER_BOUNDS;
 pub use face_core::stats::INFER_BUCKETS as BUCKETS;
 
 /// The fields of `stats` that only grow while a pipeline runs.
-const GROWING: [&str; 9] = [
+const GROWING: [&str; 10] = [
     "frames",
     "faces",
     "inferences",
     "time-total",
+    "time-wait",
     "time-sample",
     "time-infer",
     "work-dropped",

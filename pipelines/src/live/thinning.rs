@@ -1,0 +1,311 @@
+//! What is left out where decoding alone is too much for the machine: the same share of every camera's
+//! frames, before they are decoded.
+//!
+//! [`Thinner`] chooses the frames of one camera, [`Governor`] the share. Neither knows GStreamer or a clock.
+
+use std::time::Duration;
+
+/// Chooses which of a camera's encoded frames are decoded. A frame that needs those before it (a delta unit)
+/// cannot be decoded once one of them was left out; so the end of a group of pictures is left out, as much of
+/// it as the share says.
+#[derive(Debug, Default)]
+pub struct Thinner {
+    /// Frames that may be decoded, less those that were.
+    credit: f64,
+    /// A frame of this group was left out, and so are those behind it.
+    cut: bool,
+    /// Frames so far that need no others.
+    keys: u64,
+}
+
+impl Thinner {
+    /// Whether to decode the next frame, where `share` (0..=1) of the frames can be. `delta`: it needs those before.
+    pub fn keeps(&mut self, share: f64, delta: bool) -> bool {
+        self.keys += u64::from(!delta);
+        // A stream without key frames would never go on.
+        let whole = share >= 1.0 || self.keys < 2;
+        self.credit = if whole {
+            0.0
+        } else {
+            self.credit + share.max(0.0)
+        };
+        let keeps = match delta {
+            true => !self.cut && (whole || self.credit >= 1.0),
+            false => whole || self.credit >= 0.0,
+        };
+        self.cut = !keeps;
+        if keeps && !whole {
+            self.credit -= 1.0;
+        }
+        keeps
+    }
+}
+
+/// What is known of a camera that runs, since the last look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sight {
+    /// How much later than usual its frames come out of the decoder.
+    pub behind: Duration,
+    /// Frames on which faces were looked for.
+    pub looks: u64,
+    /// Frames on which they should have been, for which there was no time.
+    pub passed_over: u64,
+}
+
+/// Chooses the share of all frames that are decoded.
+#[derive(Debug)]
+pub struct Governor {
+    share: f64,
+    /// The last look, and the last change.
+    looked: Duration,
+    changed: Duration,
+    /// Since when all is well.
+    well: Option<Duration>,
+    /// How far cameras were behind at the last change.
+    behind: Duration,
+    /// Looks for faces per camera and second, as running means: those taken, and those left out.
+    looks: f64,
+    passed_over: f64,
+}
+
+/// Frames that come so much later than usual wait for a decoder.
+const BEHIND: Duration = Duration::from_millis(300);
+const NOT_BEHIND: Duration = Duration::from_millis(120);
+
+/// So long nothing changes after a change: what waits has to be decoded first.
+const SETTLES: Duration = Duration::from_secs(1);
+
+/// So long all must be well before more is decoded.
+const WELL: Duration = Duration::from_secs(3);
+
+/// Fewer looks for faces per camera and second are too few to follow anybody: frames that are decoded and
+/// not looked at are then left out instead.
+const LOOKS: f64 = 1.0;
+
+/// By how much the share falls and rises.
+const FALL: f64 = 0.8;
+const RISE: f64 = 0.04;
+const LEAST: f64 = 0.05;
+
+/// How much of the mean is the last look.
+const NEWEST: f64 = 0.2;
+
+impl Default for Governor {
+    fn default() -> Self {
+        Self {
+            share: 1.0,
+            looked: Duration::ZERO,
+            changed: Duration::ZERO,
+            well: None,
+            behind: Duration::ZERO,
+            looks: LOOKS,
+            passed_over: 0.0,
+        }
+    }
+}
+
+impl Governor {
+    /// Takes what is seen at `now` of the cameras that run; `busy`: the processor has nothing left to give. The share
+    /// of frames to decode.
+    pub fn look(&mut self, now: Duration, cameras: &[Sight], busy: bool) -> f64 {
+        let passed = now.saturating_sub(self.looked).as_secs_f64();
+        self.looked = now;
+        if cameras.is_empty() || passed <= 0.0 {
+            return self.share;
+        }
+        let rate = |count: fn(&Sight) -> u64| {
+            let sum: u64 = cameras.iter().map(count).sum();
+            sum as f64 / cameras.len() as f64 / passed
+        };
+        self.looks += (rate(|camera| camera.looks) - self.looks) * NEWEST;
+        self.passed_over += (rate(|camera| camera.passed_over) - self.passed_over) * NEWEST;
+        // Half of the cameras: a single one may have a bad network.
+        let mut behind: Vec<Duration> = cameras.iter().map(|camera| camera.behind).collect();
+        behind.sort_unstable();
+        let behind = behind[behind.len() / 2];
+        let unseen = self.looks < LOOKS && self.passed_over > self.looks;
+        let too_much = busy && (behind > BEHIND || unseen);
+        let settled = now.saturating_sub(self.changed) >= SETTLES;
+        if too_much {
+            self.well = None;
+            // Where cameras catch up, the last change was enough.
+            let worse = behind <= BEHIND || self.share >= 1.0 || behind + BEHIND / 4 > self.behind;
+            if settled && worse {
+                self.change(now, (self.share * FALL).max(LEAST));
+            }
+            if settled {
+                self.behind = behind;
+            }
+        } else if self.share < 1.0 && behind < NOT_BEHIND {
+            let since = *self.well.get_or_insert(now);
+            if settled && now.saturating_sub(since) >= WELL {
+                self.change(now, (self.share + RISE).min(1.0));
+                self.behind = Duration::ZERO;
+            }
+        } else {
+            self.well = None;
+        }
+        self.share
+    }
+
+    fn change(&mut self, now: Duration, share: f64) {
+        self.share = share;
+        self.changed = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of `frames` frames in groups of `group` are kept.
+    fn kept(share: f64, group: usize, frames: usize) -> Vec<bool> {
+        let mut thinner = Thinner::default();
+        (0..frames)
+            .map(|n| thinner.keeps(share, n % group != 0))
+            .collect()
+    }
+
+    #[test]
+    fn as_many_frames_are_kept_as_the_share_says() {
+        for group in [1, 2, 25, 250] {
+            for share in [1.0, 0.8, 0.5, 0.1, 0.05] {
+                let kept = kept(share, group, 50 * group.max(20));
+                let found = kept.iter().filter(|kept| **kept).count() as f64 / kept.len() as f64;
+                assert!(
+                    (found - share).abs() < 0.06,
+                    "{share} of groups of {group}: {found}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_group_is_its_beginning() {
+        for share in [0.2, 0.7, 1.0] {
+            for group in kept(share, 25, 2500).chunks(25) {
+                let whole = group.iter().take_while(|kept| **kept).count();
+                let all = group.iter().filter(|kept| **kept).count();
+                assert_eq!(whole, all, "{share}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_group_that_was_cut_is_not_decoded() {
+        let mut thinner = Thinner::default();
+        let mut keeps = |share, delta| thinner.keeps(share, delta);
+        assert!(
+            keeps(0.5, false) && keeps(0.5, true),
+            "will there be another?"
+        );
+        assert!(keeps(0.5, false));
+        assert!(!keeps(0.5, true));
+        assert!(!keeps(1.0, true));
+        assert!(keeps(1.0, false) && keeps(1.0, true));
+        assert!(kept(0.1, usize::MAX, 5000)[1..].iter().all(|kept| *kept));
+    }
+
+    /// A machine that decodes `capacity` frames a second beside cameras that send `sent` together: their backlog
+    /// as a delay, after `seconds`; with the shares.
+    fn machine(sent: f64, capacity: f64, seconds: u32) -> (Vec<f64>, f64) {
+        let mut governor = Governor::default();
+        let (mut waiting, mut share, mut shares) = (0.0, 1.0, Vec::new());
+        let tick = 0.5;
+        for n in 1..=seconds * 2 {
+            waiting = f64::max(0.0, waiting + (sent * share - capacity) * tick);
+            let sight = Sight {
+                behind: Duration::from_secs_f64(waiting / capacity),
+                looks: 1,
+                passed_over: 0,
+            };
+            share = governor.look(
+                Duration::from_secs_f64(f64::from(n) * tick),
+                &[sight; 5],
+                true,
+            );
+            shares.push(share);
+        }
+        (shares, waiting / capacity)
+    }
+
+    #[test]
+    fn as_much_is_decoded_as_can_be() {
+        for sent in [1300.0, 2500.0, 5000.0] {
+            let (shares, delay) = machine(sent, 1250.0, 120);
+            let late = &shares[120..];
+            let mean = late.iter().sum::<f64>() / late.len() as f64;
+            let fits = 1250.0 / sent;
+            assert!(
+                (0.75 * fits..=1.02 * fits).contains(&mean),
+                "{sent}: {mean} for {fits}"
+            );
+            assert!(delay < 1.5, "{sent}: {delay} s behind");
+        }
+        let (shares, _) = machine(1200.0, 1250.0, 60);
+        assert_eq!(shares, [1.0; 120], "it fits");
+    }
+
+    #[test]
+    fn one_camera_with_a_bad_network_changes_nothing_for_the_others() {
+        let mut governor = Governor::default();
+        let sight = |behind| Sight {
+            behind: Duration::from_millis(behind),
+            looks: 5,
+            passed_over: 0,
+        };
+        for n in 1..100 {
+            let cameras = [sight(0), sight(9000), sight(20)];
+            let now = Duration::from_millis(500 * n);
+            assert_eq!(governor.look(now, &cameras, true), 1.0);
+            // Nor do delays on a machine that has time.
+            assert_eq!(governor.look(now, &[sight(5000); 3], false), 1.0);
+        }
+    }
+
+    #[test]
+    fn frames_that_nobody_can_look_at_are_not_decoded() {
+        let mut governor = Governor::default();
+        let sight = |looks| Sight {
+            behind: Duration::from_millis(50),
+            looks,
+            passed_over: 9,
+        };
+        let mut at = 0;
+        let mut look = |looks| {
+            at += 1;
+            governor.look(Duration::from_secs(at), &[sight(looks); 4], true)
+        };
+        assert!(
+            (0..20)
+                .map(|_| look(0))
+                .last()
+                .is_some_and(|share| share < 0.3)
+        );
+        assert_eq!((0..200).map(|_| look(3)).last(), Some(1.0));
+        // A camera that gives a frame every other second is looked at as often as can be.
+        let rare = Sight {
+            behind: Duration::ZERO,
+            looks: 0,
+            passed_over: 0,
+        };
+        let mut governor = Governor::default();
+        for n in 1..99 {
+            assert_eq!(governor.look(Duration::from_secs(n), &[rare], true), 1.0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_seen_without_cameras_or_time() {
+        let mut governor = Governor::default();
+        let late = Sight {
+            behind: Duration::from_secs(9),
+            looks: 0,
+            passed_over: 9,
+        };
+        assert_eq!(governor.look(Duration::ZERO, &[late], true), 1.0);
+        for n in 0..9 {
+            assert_eq!(governor.look(Duration::from_secs(n), &[], true), 1.0);
+        }
+    }
+}
