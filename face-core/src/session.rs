@@ -594,7 +594,7 @@ impl SharedSession {
     }
 
     fn run(&self, binding: &IoBinding) -> ort::Result<()> {
-        let _place = self.place(&Asker::default(), None);
+        let _place = self.place(&Asker::other(), None);
         // SAFETY: session and binding are live and belong together, and RunWithBinding is documented
         // as safe to call from several threads on one session as long as each has its own binding.
         // `ort` wraps it with `&mut Session`, which would let forty streams wait for each other.

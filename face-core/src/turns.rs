@@ -1,8 +1,8 @@
 //! Turns: who may run a model next where more ask than there are places.
 //!
 //! A place goes to whoever was served longest ago, so that forty streams share what one machine can do and
-//! none of them starves. Whoever cannot wait says how long it can; it is turned away at once if its turn
-//! would surely come too late.
+//! none of them starves; the time of some counts for less than that of others. Whoever cannot wait says how long it
+//! can; it is turned away at once if its turn would surely come too late.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,53 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// One that asks for turns: a stage of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Asker {
     /// The number of its last turn, 0 before the first. Turns are numbered in their order.
     last: AtomicU64,
+    weight: u64,
+}
+
+/// Where all want turns, a detector gets so many for each one of another stage: without boxes there are no tracks,
+/// and each new track asks the other stages for more than one that goes on.
+const DETECTION: u64 = 6;
+
+impl Asker {
+    pub fn detection() -> Self {
+        Self::new(DETECTION)
+    }
+
+    pub fn other() -> Self {
+        Self::new(1)
+    }
+
+    fn new(weight: u64) -> Self {
+        Self {
+            last: AtomicU64::new(0),
+            weight,
+        }
+    }
+
+    fn claim(&self) -> Claim {
+        Claim {
+            last: self.last.load(Ordering::Relaxed),
+            weight: self.weight,
+        }
+    }
+}
+
+/// What somebody who asks is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Claim {
+    last: u64,
+    weight: u64,
+}
+
+impl Claim {
+    /// The larger, the sooner its turn comes, when `given` turns were given so far.
+    fn urgency(&self, given: u64) -> u64 {
+        given.saturating_sub(self.last).saturating_mul(self.weight)
+    }
 }
 
 /// Those that wait. Knows no clock and no threads.
@@ -22,17 +65,17 @@ struct Line<T> {
     free: usize,
     /// Turns given so far.
     given: u64,
-    waiting: Vec<(Rank, T)>,
+    arrivals: u64,
+    /// By the order of arrival.
+    waiting: Vec<(u64, Claim, T)>,
 }
-
-/// The last turn of who waits, then the order of arrival; the smallest goes first.
-type Rank = (u64, u64);
 
 impl<T> Line<T> {
     fn new(places: usize) -> Self {
         Self {
             free: places.max(1),
             given: 0,
+            arrivals: 0,
             waiting: Vec::new(),
         }
     }
@@ -44,33 +87,40 @@ impl<T> Line<T> {
         Some(self.given)
     }
 
-    /// How many of those that wait go before somebody whose last turn was `last`.
-    fn ahead(&self, last: u64) -> usize {
+    /// How many of those that wait go before `claim`.
+    fn ahead(&self, claim: Claim) -> usize {
+        let own = claim.urgency(self.given);
+        let goes_before = |other: &Claim| other.urgency(self.given) >= own;
         self.waiting
             .iter()
-            .filter(|((theirs, _), _)| *theirs <= last)
+            .filter(|(_, c, _)| goes_before(c))
             .count()
     }
 
-    /// Waits; `arrival` tells those apart whose last turns are the same.
-    fn wait(&mut self, rank: Rank, who: T) {
-        self.waiting.push((rank, who));
+    /// Waits; returns a number by which to leave.
+    fn wait(&mut self, claim: Claim, who: T) -> u64 {
+        self.arrivals += 1;
+        self.waiting.push((self.arrivals, claim, who));
+        self.arrivals
     }
 
     /// Who waits no longer.
-    fn leave(&mut self, rank: Rank) {
-        self.waiting.retain(|(theirs, _)| *theirs != rank);
+    fn leave(&mut self, arrival: u64) {
+        self.waiting.retain(|(theirs, _, _)| *theirs != arrival);
     }
 
     /// A place becomes free; who gets it, and the number of the turn.
     fn give_back(&mut self) -> Option<(T, u64)> {
-        let ranks = self.waiting.iter().map(|(rank, _)| *rank);
-        let Some((next, _)) = ranks.enumerate().min_by_key(|(_, rank)| *rank) else {
+        let key = |(arrival, claim, _): &(u64, Claim, T)| {
+            (claim.urgency(self.given), std::cmp::Reverse(*arrival))
+        };
+        let keys = self.waiting.iter().map(key).enumerate();
+        let Some((next, _)) = keys.max_by_key(|(_, key)| *key) else {
             self.free += 1;
             return None;
         };
         self.given += 1;
-        Some((self.waiting.swap_remove(next).1, self.given))
+        Some((self.waiting.swap_remove(next).2, self.given))
     }
 }
 
@@ -85,7 +135,6 @@ struct Waiting {
 #[derive(Debug)]
 struct State {
     line: Line<Arc<Waiting>>,
-    arrivals: u64,
     /// How long a turn takes, as a running mean in seconds.
     mean: f64,
 }
@@ -113,7 +162,6 @@ impl Gate {
             places,
             state: Mutex::new(State {
                 line: Line::new(places),
-                arrivals: 0,
                 mean: 0.0,
             }),
             closed: AtomicBool::new(false),
@@ -131,26 +179,23 @@ impl Gate {
         if patience.is_some() && self.closed.load(Ordering::Relaxed) {
             return None;
         }
-        let last = asker.last.load(Ordering::Relaxed);
+        let claim = asker.claim();
         let me = Arc::new(Waiting {
             thread: std::thread::current(),
             turn: AtomicU64::new(0),
         });
-        let rank = {
+        let arrival = {
             let mut state = self.state();
             if let Some(number) = state.line.take() {
                 drop(state);
                 return Some(self.begin(asker, number));
             }
-            let turns = (state.line.ahead(last) + 1) as f64 / self.places as f64;
+            let turns = (state.line.ahead(claim) + 1) as f64 / self.places as f64;
             let expected = turns * state.mean * DOUBT;
             if patience.is_some_and(|patience| expected > patience.as_secs_f64()) {
                 return None;
             }
-            state.arrivals += 1;
-            let rank = (last, state.arrivals);
-            state.line.wait(rank, me.clone());
-            rank
+            state.line.wait(claim, me.clone())
         };
         loop {
             match me.turn.load(Ordering::Acquire) {
@@ -170,7 +215,7 @@ impl Gate {
             // Turns are given with the state locked: from here on there will be none.
             match me.turn.load(Ordering::Acquire) {
                 0 => {
-                    state.line.leave(rank);
+                    state.line.leave(arrival);
                     return None;
                 }
                 number => {
@@ -202,7 +247,7 @@ impl Gate {
     /// ends and wants nothing but the frames under way.
     pub fn close(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
-        for (_, waiting) in &self.state().line.waiting {
+        for (_, _, waiting) in &self.state().line.waiting {
             waiting.thread.unpark();
         }
     }
@@ -228,6 +273,10 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
+    const fn last(last: u64) -> Claim {
+        Claim { last, weight: 1 }
+    }
+
     #[test]
     fn who_was_served_longest_ago_goes_first() {
         let mut line = Line::new(2);
@@ -235,13 +284,13 @@ mod tests {
             (line.take(), line.take(), line.take()),
             (Some(1), Some(2), None)
         );
-        line.wait((2, 1), "second");
-        line.wait((1, 2), "first");
-        line.wait((2, 3), "third");
-        line.wait((0, 4), "new");
-        line.wait((0, 5), "impatient");
-        assert_eq!((line.ahead(0), line.ahead(1), line.ahead(9)), (2, 3, 5));
-        line.leave((0, 5));
+        line.wait(last(2), "second");
+        line.wait(last(1), "first");
+        line.wait(last(2), "third");
+        line.wait(last(0), "new");
+        let impatient = line.wait(last(0), "impatient");
+        assert_eq!([0, 1, 9].map(|n| line.ahead(last(n))), [2, 3, 5]);
+        line.leave(impatient);
         let order: Vec<_> = (0..5).map(|_| line.give_back()).collect();
         let turn = |who, number| Some((who, number));
         assert_eq!(
@@ -257,23 +306,36 @@ mod tests {
         assert_eq!(line.take(), Some(7));
     }
 
+    /// How often each is served who always asks.
+    fn served(weights: &[u64], turns: usize) -> Vec<u32> {
+        let mut line = Line::new(1);
+        line.take();
+        let mut served = vec![0; weights.len()];
+        for (who, &weight) in weights.iter().enumerate() {
+            line.wait(Claim { last: 0, weight }, who);
+        }
+        for _ in 0..turns {
+            let (who, last) = line.give_back().expect("somebody waits");
+            served[who] += 1;
+            let weight = weights[who];
+            line.wait(Claim { last, weight }, who);
+        }
+        served
+    }
+
     #[test]
     fn forty_that_always_ask_are_served_alike() {
-        // Each asks for every turn; two places.
-        let mut line = Line::new(2);
-        let mut last = [0u64; 40];
-        let mut served = [0u32; 40];
-        for n in 0..40u64 {
-            line.wait((0, n), n as usize);
+        assert_eq!(served(&[1; 40], 4000), [100; 40]);
+    }
+
+    #[test]
+    fn detectors_are_served_more_often_and_nobody_starves() {
+        let weights: Vec<u64> = (0..60).map(|n| [DETECTION, 1, 1][n % 3]).collect();
+        let served = served(&weights, 16_000);
+        for (weight, served) in weights.iter().zip(&served) {
+            let wanted = 16_000 / 160 * *weight as u32;
+            assert!(served.abs_diff(wanted) <= wanted / 10, "{weight}: {served}");
         }
-        line.free = 0;
-        for round in 0..4000 {
-            let (who, number) = line.give_back().expect("somebody waits");
-            served[who] += 1;
-            last[who] = number;
-            line.wait((last[who], 40 + round), who);
-        }
-        assert_eq!(served, [100; 40]);
     }
 
     #[test]
@@ -283,7 +345,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..16 {
                 scope.spawn(|| {
-                    let asker = Asker::default();
+                    let asker = Asker::other();
                     for round in 0..200 {
                         let patience = (round % 2 == 0).then_some(Duration::from_secs(60));
                         let Some(_turn) = gate.turn(&asker, patience) else {
@@ -305,7 +367,7 @@ mod tests {
     #[test]
     fn the_impatient_are_turned_away_and_the_patient_wait() {
         let gate = Gate::new(1);
-        let (here, there) = (Asker::default(), Asker::default());
+        let (here, there) = (Asker::other(), Asker::other());
         let first = gate.turn(&here, None).expect("it is free");
         assert!(gate.turn(&there, Some(Duration::ZERO)).is_none());
         assert!(gate.turn(&there, Some(Duration::from_millis(2))).is_none());
@@ -330,7 +392,7 @@ mod tests {
     #[test]
     fn a_turn_that_would_come_too_late_is_not_waited_for() {
         let gate = Gate::new(1);
-        let asker = Asker::default();
+        let asker = Asker::other();
         let _turn = gate.turn(&asker, None);
         // Turns take an hour here: even a minute's patience is in vain.
         gate.state().mean = 3600.0;
@@ -340,11 +402,11 @@ mod tests {
     #[test]
     fn a_closed_gate_lets_only_those_in_that_wait_for_ever() {
         let gate = Gate::new(1);
-        let asker = Asker::default();
+        let asker = Asker::other();
         let turn = gate.turn(&asker, None);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| {
-                gate.turn(&Asker::default(), Some(Duration::from_secs(3600)))
+                gate.turn(&Asker::other(), Some(Duration::from_secs(3600)))
                     .is_some()
             });
             while gate.state().line.waiting.is_empty() {

@@ -100,7 +100,7 @@ impl Detector {
             session,
             decoder,
             lanes: Mutex::new(vec![lane]),
-            asker: Asker::default(),
+            asker: Asker::detection(),
         })
     }
 

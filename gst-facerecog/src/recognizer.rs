@@ -55,7 +55,7 @@ impl Recognizer {
             runner,
             chips: Chips::default(),
             side: (height, width),
-            asker: Asker::default(),
+            asker: Asker::other(),
         };
         if found != recognizer.dimensions() {
             return Err(recognizer.session.unfit(format!(

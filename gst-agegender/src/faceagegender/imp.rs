@@ -297,7 +297,7 @@ impl BaseTransformImpl for FaceAgeGender {
             tracks: Tracks::default(),
             frames: 0,
             info: None,
-            asker: Asker::default(),
+            asker: Asker::other(),
         });
         Ok(())
     }

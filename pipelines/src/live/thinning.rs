@@ -78,9 +78,10 @@ const SETTLES: Duration = Duration::from_secs(1);
 /// So long all must be well before more is decoded.
 const WELL: Duration = Duration::from_secs(3);
 
-/// Fewer looks for faces per camera and second are too few to follow anybody: frames that are decoded and
-/// not looked at are then left out instead.
+/// Fewer looks for faces per camera and second are too few to follow anybody: where so many frames are decoded
+/// for each one that is looked at, they are left out instead.
 const LOOKS: f64 = 1.0;
+const UNSEEN: f64 = 5.0;
 
 /// By how much the share falls and rises.
 const FALL: f64 = 0.8;
@@ -123,7 +124,7 @@ impl Governor {
         let mut behind: Vec<Duration> = cameras.iter().map(|camera| camera.behind).collect();
         behind.sort_unstable();
         let behind = behind[behind.len() / 2];
-        let unseen = self.looks < LOOKS && self.passed_over > self.looks;
+        let unseen = self.looks < LOOKS && self.passed_over > UNSEEN * self.looks;
         let too_much = busy && (behind > BEHIND || unseen);
         let settled = now.saturating_sub(self.changed) >= SETTLES;
         if too_much {
@@ -269,7 +270,7 @@ mod tests {
         let sight = |looks| Sight {
             behind: Duration::from_millis(50),
             looks,
-            passed_over: 9,
+            passed_over: 9 - looks,
         };
         let mut at = 0;
         let mut look = |looks| {

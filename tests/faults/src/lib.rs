@@ -4,6 +4,7 @@
 pub mod hook;
 pub mod lines;
 pub mod live;
+pub mod load;
 pub mod metrics;
 pub mod report;
 pub mod scenarios;

@@ -33,6 +33,16 @@ impl Metrics {
         self.0.get(&key).copied().unwrap_or(0.0)
     }
 
+    /// A value with these labels, in the order in which they are written; one that is not there is 0.
+    pub fn labelled(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        let key = format!("{name}{{{}}}", labels.join(","));
+        self.0.get(&key).copied().unwrap_or(0.0)
+    }
+
     /// The sum over all labels.
     pub fn sum(&self, name: &str) -> f64 {
         let of = |key: &str| key == name || key.starts_with(&format!("{name}{{"));

@@ -1,7 +1,9 @@
 //! The faults that need no root and take seconds; `run.sh` tries all, and for longer.
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use face_faults::load::{Cameras, Stretch};
 use face_faults::report::Verdict;
 use face_faults::scenarios::ALL;
 use face_faults::scene::Trial;
@@ -56,4 +58,23 @@ fn everything_is_killed_while_it_writes() {
 #[test]
 fn viewers_come_and_go() {
     holds("viewers come and go");
+}
+
+#[test]
+fn more_cameras_than_can_be_looked_at_share_what_there_is() {
+    // Far more than two cores can look at, and no more than they can decode.
+    let cameras = Cameras::start(24, 15, "").expect("they run");
+    let begin = Instant::now();
+    let mut looked = vec![0.0; cameras.names().len()];
+    // On a machine that does other things it takes longer until all had their turns.
+    while looked.iter().any(|&looks| looks < 5.0) {
+        assert!(begin.elapsed() < Duration::from_secs(120), "{looked:?}");
+        let stretch = cameras.watch(Duration::from_secs(2)).expect("it answers");
+        for (sum, more) in looked.iter_mut().zip(&stretch.looked) {
+            *sum += more;
+        }
+    }
+    let (least, most) = Stretch::spread(&looked);
+    assert!(least > 0.3 && most < 3.0, "not even: {looked:?}");
+    cameras.end().expect("all is whole");
 }
