@@ -61,9 +61,21 @@ fn metrics_health_and_top_tell_of_the_cameras() {
     let mut live = Live::start(folder.path(), &config(port));
     live.wait_for_log(&["door", "the stream is here"], 1);
     let metrics = || fetch(port, "/metrics").1;
-    let tracks = "facepipe_tracks_live{camera=\"door\"} ";
-    live.wait("a track in the metrics", || {
-        value(&metrics(), tracks) >= Some(1.0)
+    let of_door = |name: &str| format!("{name}{{camera=\"door\"}} ");
+    let inferences =
+        |stage: &str| format!("facepipe_inferences_total{{camera=\"door\",stage=\"{stage}\"}} ");
+    const STAGES: [&str; 3] = ["facedetector", "facerecognizer", "faceagegender"];
+    // Statistics of the stages are read now and then, so a track may be there before its frame is through.
+    let mut wanted = vec![
+        of_door("facepipe_tracks_live"),
+        of_door("facepipe_frames_processed_total"),
+    ];
+    wanted.extend(STAGES.map(inferences));
+    live.wait("a track, a frame and inferences in the metrics", || {
+        let text = metrics();
+        wanted
+            .iter()
+            .all(|series| value(&text, series) >= Some(1.0))
     });
 
     let (code, health) = fetch(port, "/healthz");
@@ -96,7 +108,7 @@ fn metrics_health_and_top_tell_of_the_cameras() {
         of("facepipe_latency_seconds_count{camera=\"door\"}"),
         processed
     );
-    for stage in ["facedetector", "facerecognizer", "faceagegender"] {
+    for stage in STAGES {
         let labels = format!("{{camera=\"door\",stage=\"{stage}\"}}");
         let inferences = of(&format!("facepipe_inferences_total{labels}"));
         assert!(inferences > 0.0, "{stage}");
