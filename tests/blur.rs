@@ -7,6 +7,9 @@ use face_tests::{Frame, Picture, Running, cosine, media, root, run_picture};
 use gst_video::prelude::*;
 use serde_json::Value;
 
+#[path = "blur/behind.rs"]
+mod behind;
+
 const MAGENTA: [u8; 3] = [255, 0, 255];
 const FILL: &str = "facemetablur mode=fill color=0xffff00ff";
 
@@ -75,6 +78,17 @@ fn references() -> Vec<Reference> {
 
 /// How many of the reference's faces there are, and on how many less than 95 % is hidden.
 fn exposed(reference: &Reference, stages: &str) -> (usize, usize) {
+    let (faces, visible, _) = exposed_at(reference, stages, |rect, _| *rect);
+    (faces, visible)
+}
+
+/// The same where `stages` change the frames: `place` takes a face's box to where it is on a frame of
+/// that size. With the warnings.
+fn exposed_at(
+    reference: &Reference,
+    stages: &str,
+    place: impl Fn(&Rect, (u32, u32)) -> Rect,
+) -> (usize, usize, Vec<String>) {
     let running = Running::new(&format!(
         "{} ! videoconvert ! video/x-raw,format=RGB ! {stages} ! appsink name=out sync=false \
          max-buffers=4",
@@ -89,7 +103,8 @@ fn exposed(reference: &Reference, stages: &str) -> (usize, usize) {
         let pixels = pixels(&frame);
         for rect in expected {
             faces += 1;
-            let share = hidden(&pixels, (frame.width, frame.height), rect);
+            let size = (frame.width, frame.height);
+            let share = hidden(&pixels, size, &place(rect, size));
             if share < 0.95 {
                 visible += 1;
                 println!("{}: {:?} {share:.2}", reference.name, frame.pts);
@@ -97,7 +112,18 @@ fn exposed(reference: &Reference, stages: &str) -> (usize, usize) {
         }
     }
     assert_eq!(frames.count(), 0, "{}: frames are missing", reference.name);
-    (faces, visible)
+    (faces, visible, warnings(&running))
+}
+
+/// The texts of the warnings on the bus.
+fn warnings(running: &Running) -> Vec<String> {
+    let bus = running.0.bus().expect("a pipeline has one");
+    std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning]))
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Exposed of all faces, over all streams.

@@ -3,6 +3,7 @@
 use face_core::meta::{self, Face};
 use face_tests::feed::Feed;
 use face_tests::{Picture, best, cosine};
+use gst::prelude::*;
 use gst_video::prelude::*;
 
 /// A picture, odd in both directions so that subsampled planes end in half a sample, and the size
@@ -303,6 +304,145 @@ fn padded(sample: &gst::Sample) -> gst::Buffer {
     buffer
 }
 
+/// The frame with a memory for each plane, which ends with the last pixel of its last row.
+fn apart(sample: &gst::Sample) -> gst::Buffer {
+    let info = gst_video::VideoInfo::from_caps(sample.caps().expect("caps")).expect("video");
+    let frame = face_core::frame::map(sample.buffer().expect("a buffer"), &info).expect("maps");
+    let format = info.format_info();
+    let mut buffer = gst::Buffer::new();
+    let (mut offsets, mut end) = (Vec::new(), 0);
+    for plane in 0..info.n_planes() {
+        let components = (0..format.n_components() as u8)
+            .filter(|&c| format.plane()[usize::from(c)] == plane)
+            .map(|c| {
+                let row = format.scale_width(c, info.width()) as i32;
+                (
+                    format.scale_height(c, info.height()) as usize,
+                    (row * format.pixel_stride()[usize::from(c)]) as usize,
+                )
+            });
+        let (rows, row) = components.max().expect("every plane has a component");
+        let (data, stride) = (frame.plane(plane as usize), frame.stride(plane as usize));
+        let bytes = data[..(rows - 1) * stride + row].to_vec();
+        offsets.push(end);
+        end += bytes.len();
+        let memory = gst::Memory::from_mut_slice(bytes);
+        buffer.make_mut().append_memory(memory);
+    }
+    describe(
+        &mut buffer,
+        &info,
+        (info.width(), info.height()),
+        &offsets,
+        info.stride(),
+    );
+    buffer
+}
+
+fn describe(
+    buffer: &mut gst::Buffer,
+    info: &gst_video::VideoInfo,
+    (width, height): (u32, u32),
+    offsets: &[usize],
+    strides: &[i32],
+) {
+    gst_video::VideoMeta::add_full(
+        buffer.make_mut(),
+        gst_video::VideoFrameFlags::empty(),
+        info.format(),
+        width,
+        height,
+        offsets,
+        strides,
+    )
+    .expect("any numbers will do");
+}
+
+/// A frame of another plugin, whose metadata say what is not so: never read or written beyond its end.
+#[test]
+fn metadata_that_does_not_fit_is_an_error() {
+    let sample = Picture::black(640, 360)
+        .converted("format=I420")
+        .expect("videoconvert can");
+    let caps = sample.caps_owned().expect("caps");
+    let info = gst_video::VideoInfo::from_caps(&caps).expect("video");
+    let offsets = [0, 230_400, 288_000];
+    let last = [0, 230_400, 345_599];
+    let cases = [
+        ((640, 360), offsets, [2000, 320, 320], "718640 bytes"),
+        ((640, 360), offsets, [i32::MAX, 320, 320], "plane 0 takes"),
+        ((640, 360), offsets, [640, 320, -320], "negative stride"),
+        ((640, 360), offsets, [100, 320, 320], "only 100 bytes apart"),
+        ((640, 360), last, [640, 320, 320], "and 1 are there"),
+        (
+            (640, 360),
+            [usize::MAX; 3],
+            [640, 320, 320],
+            "cannot be mapped",
+        ),
+        ((640, 5000), offsets, [640, 320, 320], "says 640x5000"),
+        ((640, 400), offsets, [640, 320, 320], "says 640x400"),
+        ((320, 180), offsets, [640, 320, 320], "says 320x180"),
+    ];
+    for element in [
+        "facedetector",
+        "facedetector frames-in-flight=2",
+        "facerecognizer",
+        "faceagegender",
+        "facemetaoverlay",
+        "facemetablur",
+        "facemetablur mode=fill",
+    ] {
+        for (size, offsets, strides, says) in cases {
+            let mut buffer = tight(&sample).copy_deep().expect("memory");
+            if let Some(own) = buffer.make_mut().meta_mut::<gst_video::VideoMeta>() {
+                own.remove().expect("not locked");
+            }
+            describe(&mut buffer, &info, size, &offsets, &strides);
+            buffer.make_mut().set_pts(gst::ClockTime::ZERO);
+            face_tests::feed::add_region(&mut buffer, "face", (100, 80, 90, 120), 1);
+            let feed = Feed::new(element, &caps).expect("starts");
+            let _ = feed.push(buffer);
+            feed.eos();
+            let error = feed
+                .running
+                .collect()
+                .expect_err("does not fit")
+                .to_string();
+            println!("{element}: {error}");
+            assert!(
+                error.contains("345600 bytes does not hold a 640x360 I420"),
+                "{error}"
+            );
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
+
+/// A sink that crops by metadata would have upstream send frames larger than their caps.
+#[test]
+fn nobody_is_told_to_crop_by_metadata() {
+    let picture = Picture::black(64, 48);
+    for element in [
+        "facedetector",
+        "facerecognizer",
+        "faceagegender",
+        "facemetaoverlay",
+        "facemetablur",
+    ] {
+        let mut harness = gst_check::Harness::new(element);
+        harness.add_propose_allocation_meta(gst_video::VideoMeta::meta_api(), None);
+        harness.add_propose_allocation_meta(gst_video::VideoCropMeta::meta_api(), None);
+        harness.set_src_caps(picture.caps());
+        let mut query = gst::query::Allocation::new(Some(&picture.caps()), true);
+        let pad = harness.srcpad().expect("it has one");
+        assert!(pad.peer_query(&mut query), "{element} answers");
+        let crop = query.find_allocation_meta::<gst_video::VideoCropMeta>();
+        let strides = query.find_allocation_meta::<gst_video::VideoMeta>();
+        assert!(crop.is_none() && strides.is_some(), "{element}");
+    }
+}
+
 #[test]
 fn padded_strides_and_offsets() {
     compare(
@@ -328,10 +468,10 @@ fn layout_changes_nothing_at_all() {
             .picture
             .converted(&format!("format={format}"))
             .expect("videoconvert can");
-        let inputs = [tight, padded].map(|layout: Layout| Input::new(&sample, layout));
-        let [a, b] = inputs.each_ref().map(|i| i.detect(subject.detector));
-        assert!(a.len() == 5 && a == b, "{format}");
-        let [c, d] = inputs.each_ref().map(|i| i.examine(&a));
-        assert_eq!(c, d, "{format}");
+        let inputs = [tight, padded, apart].map(|layout: Layout| Input::new(&sample, layout));
+        let [a, b, c] = inputs.each_ref().map(|i| i.detect(subject.detector));
+        assert!(a.len() == 5 && a == b && a == c, "{format}");
+        let [d, e, f] = inputs.each_ref().map(|i| i.examine(&a));
+        assert!(d == e && d == f, "{format}");
     }
 }

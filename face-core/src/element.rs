@@ -12,7 +12,6 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
 use crate::error::Error;
-use crate::image::ReadFrame;
 use crate::late::{Budget, Late, Lateness, Share};
 use crate::model::Model;
 use crate::session::{self, Options, PROVIDERS, SharedSession};
@@ -399,22 +398,6 @@ pub fn work_on(
     Ok(buffer)
 }
 
-/// Maps a frame for reading.
-pub fn map<'a>(
-    buffer: &'a gst::BufferRef,
-    info: &gst_video::VideoInfo,
-) -> Result<ReadFrame<'a>, Error> {
-    ReadFrame::from_buffer_ref_readable(buffer, info).map_err(|_| {
-        Error::Frame(format!(
-            "a buffer of {} bytes cannot be mapped as a {}x{} {} frame",
-            buffer.size(),
-            info.width(),
-            info.height(),
-            info.format()
-        ))
-    })
-}
-
 /// Asks upstream, in the answer to its allocation query, for `more` buffers than downstream does.
 pub fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
     let pools: Vec<_> = query.allocation_pools().collect();
@@ -429,6 +412,14 @@ pub fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
     let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
     if let (true, Some(info)) = (pools.is_empty(), info) {
         query.add_allocation_pool(None::<&gst::BufferPool>, info.size() as u32, more, 0);
+    }
+}
+
+/// Takes the offer to crop by metadata out of the answer to upstream's allocation query: the frame of a
+/// buffer is what its caps say.
+pub fn want_whole_frames(query: &mut gst::query::Allocation) {
+    while let Some(crop) = query.find_allocation_meta::<gst_video::VideoCropMeta>() {
+        query.remove_nth_allocation_meta(crop);
     }
 }
 

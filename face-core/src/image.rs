@@ -12,7 +12,6 @@
 use std::ops::Range;
 
 use glib::translate::ToGlibPtr;
-use gst_video::prelude::*;
 use gst_video::{VideoColorMatrix, VideoColorRange};
 
 mod rows;
@@ -23,8 +22,7 @@ mod tests;
 
 pub use sampler::{Sampler, warp_rows};
 
-/// A frame mapped for reading.
-pub type ReadFrame<'a> = gst_video::VideoFrameRef<&'a gst::BufferRef>;
+pub use crate::frame::ReadFrame;
 
 /// Why the pixels of a frame cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -206,18 +204,14 @@ impl<'a> Picture<'a> {
         let format = info.format_info();
         let mut planes: [Option<Plane<'a>>; 3] = [None, None, None];
         for component in 0..format.n_components().min(3) as usize {
-            let index = format.plane()[component];
+            let index = format.plane()[component] as usize;
             let step = format.pixel_stride()[component] as usize;
             let subsampling = (
                 f64::from(1u32 << format.w_sub()[component]),
                 f64::from(1u32 << format.h_sub()[component]),
             );
-            let offset = frame.comp_poffset(component as u32) as usize;
-            let data = frame
-                .plane_data(index)
-                .map_err(|e| UnreadableFrame(format!("plane {index}: {e}")))?;
-            let stride = usize::try_from(frame.plane_stride()[index as usize])
-                .map_err(|_| UnreadableFrame(format!("plane {index} has a negative stride")))?;
+            let offset = format.poffset()[component] as usize;
+            let (data, stride) = (frame.plane(index), frame.stride(index));
             // Components that share plane, step and resolution are read together.
             let slot = planes.iter().position(|p| match p {
                 Some(p) => {

@@ -4,6 +4,7 @@
 //! - [`model`]: model descriptors and where they are looked for
 //! - [`onnx`]: the edits that a published ONNX graph needs before it is loaded
 //! - [`session`]: ONNX Runtime, with sessions shared between element instances
+//! - [`frame`]: frames mapped for reading and writing, once it is sure that they fit their memory
 //! - [`image`]: sampling pixels out of a mapped video frame into a tensor
 //! - [`align`]: aligned face chips from landmarks
 //! - [`geometry`]: boxes, IoU, similarity transforms
@@ -15,6 +16,7 @@ pub mod align;
 pub mod element;
 mod elf;
 pub mod error;
+pub mod frame;
 pub mod geometry;
 pub mod image;
 pub mod late;

@@ -4,7 +4,7 @@
 //! clipped to the frame: converters and scalers move it with the picture and keep its `id`. What is
 //! known of it stands in one custom meta a buffer, `GstFaceMeta`, in the field `face-<id>`: every
 //! element copies that unchanged. Box and landmarks in there are relative to the region, so they
-//! stay right behind any scaler. (The region's own `params` would be the natural place, but
+//! stay right wherever the region does ([`Shape`] says where it may not). (The region's own `params` would be the natural place, but
 //! `videoconvert` and `videoscale` drop them.)
 
 use std::collections::{HashMap, HashSet};
@@ -14,6 +14,10 @@ use gst::meta::CustomMeta;
 use gst_video::VideoRegionOfInterestMeta;
 
 use crate::geometry::{Landmarks, Point, Rect};
+
+mod shape;
+
+pub use shape::{Shape, has_lost_regions, regions_follow, set_shape, shape};
 
 /// The name of the custom meta.
 pub const META_NAME: &str = "GstFaceMeta";

@@ -11,7 +11,6 @@ use face_core::model::{Dimension, Model, Task};
 use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
 use face_core::turns::Asker;
-use gst_video::prelude::*;
 
 use crate::decoder::{self, Candidate, Decoder};
 

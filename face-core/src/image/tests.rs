@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame;
 use crate::geometry::Similarity;
 use crate::model::{ColorOrder, Dimension, Input};
 
@@ -14,24 +15,21 @@ fn input() -> Input {
 }
 
 /// A smooth colour gradient, converted to `format` by GStreamer itself.
-fn frame(
+fn converted(
     format: gst_video::VideoFormat,
     width: u32,
     height: u32,
-) -> gst_video::VideoFrame<gst_video::video_frame::Readable> {
+) -> (gst::Buffer, gst_video::VideoInfo) {
     gst::init().expect("GStreamer starts");
     let rgb = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
         .build()
         .expect("a valid size");
     let mut buffer = gst::Buffer::with_size(rgb.size()).expect("memory");
     {
-        let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(
-            buffer.get_mut().expect("only one owner"),
-            &rgb,
-        )
-        .expect("a frame of this size");
-        let stride = frame.plane_stride()[0] as usize;
-        let data = frame.plane_data_mut(0).expect("one plane");
+        let buffer = buffer.get_mut().expect("only one owner");
+        let mut frame = frame::map_writable(buffer, &rgb).expect("a frame of this size");
+        let stride = frame.stride(0);
+        let data = frame.plane_mut(0);
         for (y, row) in data.chunks_mut(stride).enumerate() {
             for (x, pixel) in row.chunks_exact_mut(3).take(width as usize).enumerate() {
                 pixel.copy_from_slice(&color(x, y, width, height));
@@ -51,8 +49,7 @@ fn frame(
         gst_video::convert_sample(&sample, &caps, Some(gst::ClockTime::from_seconds(10)))
             .expect("videoconvert knows the format");
     let info = gst_video::VideoInfo::from_caps(converted.caps().expect("caps")).expect("video");
-    gst_video::VideoFrame::from_buffer_readable(converted.buffer_owned().expect("a buffer"), &info)
-        .expect("a mappable frame")
+    (converted.buffer_owned().expect("a buffer"), info)
 }
 
 fn color(x: usize, y: usize, width: u32, height: u32) -> [u8; 3] {
@@ -61,9 +58,9 @@ fn color(x: usize, y: usize, width: u32, height: u32) -> [u8; 3] {
 }
 
 fn mean_error(format: gst_video::VideoFormat, size: (u32, u32), target: (usize, usize)) -> f32 {
-    let frame = frame(format, size.0, size.1);
+    let (buffer, info) = converted(format, size.0, size.1);
     let mut unpacked = Vec::new();
-    let frame = frame.as_video_frame_ref();
+    let frame = frame::map(&buffer, &info).expect("a mappable frame");
     let picture = Picture::new(&frame, 0..size.1 as usize, &mut unpacked).expect("readable");
     let mut tensor = vec![0.0; 3 * target.0 * target.1];
     Sampler::new().letterbox(&picture, target, &input(), &mut tensor, target);

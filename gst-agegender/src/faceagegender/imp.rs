@@ -115,7 +115,7 @@ impl State {
                     .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
                 let frame = match &frame {
                     Some(frame) => frame,
-                    None => frame.insert(element::map(buffer, info)?),
+                    None => frame.insert(face_core::frame::map(buffer, info)?),
                 };
                 for estimator in &mut self.estimators {
                     if let Some(estimate) =
@@ -279,6 +279,16 @@ impl BaseTransformImpl for FaceAgeGender {
         gst_base::subclass::BaseTransformMode::AlwaysInPlace;
     const PASSTHROUGH_ON_SAME_CAPS: bool = false;
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_propose_allocation(decide_query, query)?;
+        element::want_whole_frames(query);
+        Ok(())
+    }
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let inference = self.settings().inference.clone();

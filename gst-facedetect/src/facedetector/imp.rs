@@ -138,16 +138,18 @@ impl FaceDetector {
     fn work(&self, task: &Task, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let Some(detector) = &task.detector else {
             work.dropped = u64::from(task.due);
-            meta::set_examined(buffer, false);
+            task.mark(buffer, false);
             return Ok(());
         };
         let mut budget = Budget::new(|| task.share);
         let place = budget.begin(|patience| detector.place(patience));
         let result = match place {
-            Some(_) => task.run(detector, buffer, work),
+            Some(_) => task
+                .run(detector, buffer, work)
+                .map(|()| task.mark(buffer, true)),
             None => {
                 work.dropped = 1;
-                meta::set_examined(buffer, false);
+                task.mark(buffer, false);
                 self.passed_over(task);
                 Ok(())
             }
@@ -251,11 +253,21 @@ impl Task {
         buffer: &mut gst::BufferRef,
         work: &mut Work,
     ) -> Result<(), Error> {
-        let found = detector.detect(&element::map(buffer, &self.info)?, &self.params, work)?;
+        let frame = face_core::frame::map(buffer, &self.info)?;
+        let found = detector.detect(&frame, &self.params, work)?;
+        drop(frame);
         gst::log!(CAT, "{} faces at {:?}", found.len(), buffer.pts());
         let size = (self.info.width(), self.info.height());
         attach(buffer, size, found, self.params.nms_threshold);
-        meta::set_examined(buffer, true);
+        Ok(())
+    }
+
+    /// Writes down whether faces were looked for, and on what frame.
+    fn mark(&self, buffer: &mut gst::BufferRef, examined: bool) {
+        meta::set_examined(buffer, examined);
+        if let Some(shape) = meta::Shape::of(&self.info) {
+            meta::set_shape(buffer, &shape);
+        }
         Ok(())
     }
 }
@@ -564,6 +576,7 @@ impl BaseTransformImpl for FaceDetector {
     ) -> Result<(), gst::LoggableError> {
         // Who does not answer asks for nothing.
         let _ = self.parent_propose_allocation(decide_query, query);
+        element::want_whole_frames(query);
         let held = self.settings().depth() as u32 - 1;
         if held > 0 {
             element::ask_for_buffers(query, held);

@@ -1,7 +1,7 @@
 //! Hiding boxes in a mapped frame.
 
-use face_core::Error;
 use face_core::geometry::Rect;
+use face_core::{Error, frame};
 
 use super::Mode;
 use super::effect::{self, Block};
@@ -90,17 +90,7 @@ impl Hider {
         }
         self.refresh(settings, picture).map_err(failed)?;
         let paint = self.paint.as_ref().map(|(_, paint)| paint);
-        let info = &self.info;
-        let mut frame =
-            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(|_| {
-                Error::Frame(format!(
-                    "a buffer of {} bytes cannot be mapped for writing as a {}x{} {} frame",
-                    info.size(),
-                    info.width(),
-                    info.height(),
-                    info.format()
-                ))
-            })?;
+        let mut frame = frame::map_writable(buffer, &self.info)?;
         let Blocks { under, over, alpha } = &mut self.blocks;
         for region in &regions {
             let pixels = (region.columns.len(), region.rows.len());

@@ -14,6 +14,7 @@ use super::paint::Image;
 use super::planes;
 use super::settings::{MILLISECOND, Settings};
 use super::timeline::{Seen, Timeline};
+use super::trust::Trust;
 use crate::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -34,6 +35,7 @@ enum Item {
 struct State {
     hider: Option<Hider>,
     timeline: Timeline<Item>,
+    trust: Trust,
     /// How far time advances on a frame without a timestamp, in ns.
     frame_duration: u64,
     /// The last frame's time, in ns.
@@ -94,6 +96,10 @@ impl State {
 impl FaceMetaBlur {
     /// Takes a frame into the line of those that wait.
     fn take_in(&self, buffer: gst::Buffer) {
+        let doubt = lock(&self.state).trust.look(&buffer);
+        if let Some(doubt) = doubt {
+            gst::element_imp_warning!(self, gst::StreamError::Failed, ("{doubt}"));
+        }
         let (selection, times) = {
             let settings = lock(&self.settings);
             (settings.selection.clone(), settings.times)
@@ -140,6 +146,10 @@ impl FaceMetaBlur {
                 }
                 Item::Frame(mut buffer) => {
                     self.refresh_picture(&settings);
+                    let (boxes, doubt) = lock(&self.state).trust.places(&buffer, boxes);
+                    if let Some(doubt) = doubt {
+                        gst::element_imp_warning!(self, gst::StreamError::Failed, ("{doubt}"));
+                    }
                     let hidden = lock(&self.state).hide(buffer.make_mut(), &boxes, &settings);
                     if let Err(error) = hidden {
                         element::post(&*self.obj(), &error);
@@ -279,6 +289,16 @@ impl BaseTransformImpl for FaceMetaBlur {
         Ok(())
     }
 
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_propose_allocation(decide_query, query)?;
+        element::want_whole_frames(query);
+        Ok(())
+    }
+
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let unusable = || gst::loggable_error!(CAT, "unusable caps {incaps}");
         let info = gst_video::VideoInfo::from_caps(incaps).map_err(|_| unusable())?;
@@ -295,6 +315,7 @@ impl BaseTransformImpl for FaceMetaBlur {
         } else {
             40 * MILLISECOND
         };
+        state.trust.set_shape(meta::Shape::of(&info));
         state.hider = Some(Hider::new(info).ok_or_else(unusable)?);
         Ok(())
     }

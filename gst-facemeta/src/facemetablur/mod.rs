@@ -21,6 +21,7 @@ mod region;
 mod selection;
 mod settings;
 mod timeline;
+mod trust;
 
 use glib::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use face_core::Error;
+use face_core::{Error, frame};
 use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
 
 use super::effect::Block;
@@ -90,7 +90,8 @@ impl Paint {
         let mut target = VideoFrameRef::from_buffer_ref_writable(converted.make_mut(), &to)?;
         VideoConverter::new(&from, &to, None)?.frame_ref(&source, &mut target);
         drop(target);
-        let converted = VideoFrameRef::from_buffer_ref_readable(&converted, &to)?;
+        let failed = |error| glib::bool_error!("{error}");
+        let converted = frame::map(&converted, &to).map_err(failed)?;
         let alpha: Vec<u16> = image
             .data
             .chunks_exact(4)
@@ -100,7 +101,7 @@ impl Paint {
             components: components
                 .iter()
                 .map(|component| component.read(&converted))
-                .collect::<Result<_, _>>()?,
+                .collect(),
             alpha: alpha.iter().any(|a| *a < 255).then_some(Block {
                 width: width as usize,
                 height: height as usize,

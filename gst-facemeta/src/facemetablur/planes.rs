@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use gst_video::prelude::*;
-use gst_video::{VideoFormat, VideoFormatInfo, VideoFrameRef};
+use face_core::frame::{ReadFrame, WriteFrame};
+use gst_video::{VideoFormat, VideoFormatInfo};
 
 use super::effect::Block;
 use super::region::Region;
@@ -21,7 +21,7 @@ enum Word {
 pub struct Component {
     /// Its number in the format.
     index: u8,
-    plane: u32,
+    plane: usize,
     /// Bytes to the first sample of a row, and from one to the next.
     offset: usize,
     step: usize,
@@ -79,7 +79,7 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
             };
             Some(Component {
                 index: i as u8,
-                plane: format.plane()[i],
+                plane: format.plane()[i] as usize,
                 offset,
                 step,
                 word,
@@ -114,14 +114,13 @@ impl Component {
     /// those within the region's shape.
     pub fn edit(
         &self,
-        frame: &mut VideoFrameRef<&mut gst::BufferRef>,
+        frame: &mut WriteFrame,
         region: &Region,
         block: &mut Block,
         change: impl FnOnce(&mut Block),
     ) -> Result<(), glib::BoolError> {
-        let stride = usize::try_from(frame.plane_stride()[self.plane as usize])
-            .map_err(|_| glib::bool_error!("a negative stride"))?;
-        let data = frame.plane_data_mut(self.plane)?;
+        let stride = frame.stride(self.plane);
+        let data = frame.plane_mut(self.plane);
         let columns = samples(&region.columns, self.subsampling.0);
         let rows = samples(&region.rows, self.subsampling.1);
         block.width = columns.len();
@@ -151,11 +150,9 @@ impl Component {
     }
 
     /// All samples of a frame that is read only.
-    pub fn read(&self, frame: &VideoFrameRef<&gst::BufferRef>) -> Result<Block, glib::BoolError> {
-        let stride = usize::try_from(frame.plane_stride()[self.plane as usize])
-            .map_err(|_| glib::bool_error!("a negative stride"))?;
-        let data = frame.plane_data(self.plane)?;
-        let format = frame.format_info();
+    pub fn read(&self, frame: &ReadFrame) -> Block {
+        let (data, stride) = (frame.plane(self.plane), frame.stride(self.plane));
+        let format = frame.info().format_info();
         let mut block = Block {
             width: format.scale_width(self.index, frame.width()) as usize,
             height: format.scale_height(self.index, frame.height()) as usize,
@@ -165,7 +162,7 @@ impl Component {
             let line = data.get(row * stride + self.offset..).unwrap_or(&[]);
             self.load(line, block.width, &mut block.samples);
         }
-        Ok(block)
+        block
     }
 
     /// Appends `count` samples, from the start of `line` on.

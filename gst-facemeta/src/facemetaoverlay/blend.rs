@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use gst_video::prelude::*;
+use face_core::frame::{self, ReadFrame, WriteFrame};
 use gst_video::{
-    VideoFormat, VideoFormatInfo, VideoFrameRef, VideoInfo, VideoOverlayComposition,
-    VideoOverlayFormatFlags, VideoOverlayRectangle, ffi,
+    VideoFormat, VideoFormatInfo, VideoInfo, VideoOverlayComposition, VideoOverlayFormatFlags,
+    VideoOverlayRectangle, ffi,
 };
 
 use super::draw::{Overlay, Surface};
@@ -59,25 +59,22 @@ const TILE: u32 = 16;
 /// Blends an overlay into a frame, with the same result as a composition's own blending. That one
 /// converts whole rows of the frame for each overlay, and an outline is mostly empty: here only
 /// tiles in which something is drawn are blended, where the format's layout is plain enough.
-pub fn blend(
-    frame: &mut VideoFrameRef<&mut gst::BufferRef>,
-    overlay: &Overlay,
-) -> Result<(), glib::BoolError> {
-    if is_overrun(frame.format(), frame.width()) {
+pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::BoolError> {
+    if is_overrun(frame.info().format(), frame.width()) {
         return Err(glib::bool_error!(
             "UYVP of odd width cannot be drawn on; put videoconvert in front"
         ));
     }
     let surface = &overlay.surface;
     let (right, bottom) = (overlay.x + surface.width, overlay.y + surface.height);
-    if !is_plain(&frame.format_info()) || right > frame.width() || bottom > frame.height() {
-        return VideoOverlayComposition::new([&rectangle(overlay)?])?.blend(frame);
+    if !is_plain(&frame.info().format_info()) || right > frame.width() || bottom > frame.height() {
+        return frame.blend(&VideoOverlayComposition::new([&rectangle(overlay)?])?);
     }
     let info = VideoInfo::builder(FORMAT, surface.width, surface.height)
         .flags(gst_video::VideoFlags::PREMULTIPLIED_ALPHA)
         .build()?;
     let buffer = pixels(overlay)?;
-    let source = VideoFrameRef::from_buffer_ref_readable(&buffer, &info)?;
+    let source = frame::map(&buffer, &info).map_err(|error| glib::bool_error!("{error}"))?;
     let mut y0 = overlay.y / TILE * TILE;
     while y0 < bottom {
         let y1 = (y0 + TILE).min(frame.height());
@@ -135,13 +132,13 @@ fn is_clear(overlay: &Overlay, x: u32, y: u32) -> bool {
 /// Blends what of `source`, whose corner is at `corner`, is inside of `area` (left, top, right and
 /// bottom, in pixels of the frame; left and top are multiples of [`TILE`]).
 fn blend_area(
-    frame: &mut VideoFrameRef<&mut gst::BufferRef>,
-    source: &VideoFrameRef<&gst::BufferRef>,
+    frame: &mut WriteFrame,
+    source: &ReadFrame,
     (x0, y0, x1, y1): (u32, u32, u32, u32),
     corner: (u32, u32),
 ) -> Result<(), glib::BoolError> {
-    let format = frame.format_info();
-    let strides = frame.plane_stride().to_vec();
+    let format = frame.info().format_info();
+    let strides = frame.info().stride().to_vec();
     // SAFETY: both are copies of the descriptions of mapped frames, which outlive them, and are
     // never unmapped. `x0` and `y0` are multiples of every subsampling, `is_plain` said that a
     // pixel's samples lie at its coordinates, and the area is inside of the frame: so each plane
@@ -208,9 +205,9 @@ mod tests {
     }
 
     /// Blends with the composition's own code.
-    fn whole(frame: &mut VideoFrameRef<&mut gst::BufferRef>, rectangle: &VideoOverlayRectangle) {
+    fn whole(frame: &mut WriteFrame, rectangle: &VideoOverlayRectangle) {
         let composition = VideoOverlayComposition::new([rectangle]).expect("composes");
-        composition.blend(frame).expect("blends");
+        frame.blend(&composition).expect("blends");
     }
 
     #[test]
@@ -239,8 +236,7 @@ mod tests {
                 let mut expected = gst::Buffer::from_mut_slice(noise);
                 let found = {
                     let buffer = expected.make_mut();
-                    let mut frame =
-                        VideoFrameRef::from_buffer_ref_writable(buffer, &info).expect("maps");
+                    let mut frame = frame::map_writable(buffer, &info).expect("maps");
                     // To and fro once: blending rewrites all of a row, with what noise has in
                     // unused bits.
                     let mut clear =
@@ -267,11 +263,9 @@ mod tests {
                     drop(frame);
                     let mut found = expected.copy_deep().expect("memory");
                     let buffer = expected.make_mut();
-                    let mut reference =
-                        VideoFrameRef::from_buffer_ref_writable(buffer, &info).expect("maps");
+                    let mut reference = frame::map_writable(buffer, &info).expect("maps");
                     let buffer = found.make_mut();
-                    let mut frame =
-                        VideoFrameRef::from_buffer_ref_writable(buffer, &info).expect("maps");
+                    let mut frame = frame::map_writable(buffer, &info).expect("maps");
                     for overlay in overlays((width, height)) {
                         whole(&mut reference, &rectangle(&overlay).expect("is one"));
                         blend(&mut frame, &overlay).expect("blends");

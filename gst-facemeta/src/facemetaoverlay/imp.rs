@@ -1,7 +1,7 @@
 use std::sync::{LazyLock, Mutex};
 
-use face_core::element;
 use face_core::meta::{self, Face};
+use face_core::{element, frame};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -303,8 +303,10 @@ impl FaceMetaOverlay {
         let writable = buffer.make_mut();
         match &stream.info {
             Some(info) if stream.target == Target::Pixels => {
-                let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(writable, info)
-                    .map_err(failed)?;
+                let mut frame = frame::map_writable(writable, info).map_err(|error| {
+                    element::post(&*self.obj(), &error);
+                    gst::FlowError::Error
+                })?;
                 for overlay in &drawn {
                     blend::blend(&mut frame, overlay).map_err(failed)?;
                 }
@@ -439,6 +441,16 @@ impl BaseTransformImpl for FaceMetaOverlay {
         gst_base::subclass::BaseTransformMode::AlwaysInPlace;
     const PASSTHROUGH_ON_SAME_CAPS: bool = false;
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_propose_allocation(decide_query, query)?;
+        element::want_whole_frames(query);
+        Ok(())
+    }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = State::default();

@@ -47,6 +47,7 @@ struct State {
     first_id: u64,
     /// Width and height of the frames.
     size: (u32, u32),
+    shape: Option<meta::Shape>,
     /// How far time advances on a buffer without a timestamp, in ns.
     frame_duration: u64,
     /// The last frame's time, in ns.
@@ -77,6 +78,7 @@ impl State {
             algorithm,
             first_id,
             size: (0, 0),
+            shape: None,
             frame_duration: 40 * MILLISECOND,
             time: None,
         }
@@ -156,6 +158,9 @@ impl State {
         work.next_track = self.tracker.next_id();
         work.tracks_total = work.next_track - self.first_id;
         meta::update(buffer, &faces);
+        if let (false, Some(shape)) = (faces.is_empty(), &self.shape) {
+            meta::set_shape(buffer, shape);
+        }
         for face in predicted {
             meta::add(buffer, self.size, &face);
         }
@@ -361,6 +366,7 @@ impl BaseTransformImpl for FaceTracker {
             side("width").ok_or_else(unusable)?,
             side("height").ok_or_else(unusable)?,
         );
+        state.shape = meta::Shape::read(structure);
         if let Ok(rate) = structure.get::<gst::Fraction>("framerate")
             && rate.numer() > 0
             && rate.denom() > 0

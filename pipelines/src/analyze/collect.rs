@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use face_core::align::{landmarks_in, to_source};
-use face_core::element;
+use face_core::frame;
 use face_core::geometry::{Rect, Similarity};
 use face_core::image::{Picture, ReadFrame, Sampler, warp_rows};
 use face_core::meta::{self, Face};
 use face_core::model::{ColorOrder, Descriptor, Dimension, Input};
 use face_core::tracks::TrackEnded;
 use gst::prelude::*;
-use gst_video::prelude::*;
 use gstfacerecog::quality;
 use gstfacerecog::recognizer::Embedded;
 use image::RgbImage;
@@ -169,7 +168,7 @@ impl Watched {
 
 fn map<'a>(pad: &gst::Pad, buffer: &'a gst::BufferRef) -> Result<ReadFrame<'a>> {
     let caps = pad.current_caps().context("a frame came before its caps")?;
-    Ok(element::map(
+    Ok(frame::map(
         buffer,
         &gst_video::VideoInfo::from_caps(&caps)?,
     )?)
@@ -353,7 +352,7 @@ mod tests {
                 }
             }
         }
-        let frame = element::map(&buffer, &info).expect("mappable");
+        let frame = frame::map(&buffer, &info).expect("mappable");
         let model = face_core::model::Model::find("sface").expect("set up");
         let mut eyes = Eyes::new(&model.descriptor).expect("a fixed size");
         let picture = eyes

@@ -38,8 +38,7 @@ impl Variations {
         let caps = sample.caps().context("a picture without caps")?;
         let info = gst_video::VideoInfo::from_caps(caps)?;
         let buffer = sample.buffer().context("a sample without a picture")?;
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-            .context("the picture cannot be read")?;
+        let frame = face_core::frame::map(buffer, &info)?;
         let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
         let input = self.runner.session().descriptor.input.clone();
         let [_, _, height, width] = self.runner.shape();
