@@ -8,9 +8,10 @@ mod people;
 pub mod tally;
 mod write;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,10 +26,11 @@ pub use self::inputs::Lock;
 use self::job::{Analyzer, Ended};
 use self::naming::Smoothing;
 use self::people::MainPersons;
+use crate::live::secret;
 use crate::output::OutputFolder;
 use crate::record::{Person, Summary};
 use crate::ui::{self, Board};
-use crate::{Outcome, interrupt, record, stages};
+use crate::{Outcome, address, interrupt, record, stages};
 
 /// Find out who is in videos and pictures, and when
 ///
@@ -156,7 +158,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         let before = done.filter(|_| !args.force).and_then(|_| {
             let folder = args.output.join(&name);
             let summary = record::read(&folder.join("summary.json")).ok()?;
-            eprintln!("analyze: {} was done before", input.path.display());
+            eprintln!("analyze: {} was done before", address::shown(&input.path));
             Some(State::DoneBefore(Headline::new(folder, summary)))
         });
         let task = Task {
@@ -165,7 +167,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             fingerprint,
         };
         reports.push(Report {
-            input: task.input.path.display().to_string(),
+            input: address::shown(&task.input.path),
             state: before.unwrap_or_else(|| {
                 tasks.push((place, task));
                 State::Interrupted
@@ -255,8 +257,9 @@ fn work(args: &Args, analyzer: &Analyzer, tasks: Vec<(usize, Task)>, reports: &m
 fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> State {
     let started = Instant::now();
     let input = &task.input;
-    let label = input.path.file_name().unwrap_or(input.path.as_os_str());
-    let mut progress = board.input(&label.to_string_lossy());
+    let shown = address::shown(&input.path);
+    let label = Path::new(&shown).file_name().map(OsStr::to_string_lossy);
+    let mut progress = board.input(&label.unwrap_or(shown.as_str().into()));
     let mut whole = || -> Result<Option<Headline>> {
         let output = OutputFolder::create(&args.output.join(&task.name))?;
         let fingerprint = task.fingerprint.clone();
@@ -272,8 +275,7 @@ fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> Sta
         Ok(Some(done)) => {
             let elapsed = started.elapsed();
             board.note(&format!(
-                "{}: {} in {:.1} s, {:.1} fps; wrote {}",
-                input.path.display(),
+                "{shown}: {} in {:.1} s, {:.1} fps; wrote {}",
                 ui::count(done.frames, "frame"),
                 elapsed.as_secs_f64(),
                 ui::rate(done.frames as f64, elapsed),
@@ -283,7 +285,7 @@ fn one(args: &Args, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> Sta
         }
         Ok(None) => State::Interrupted,
         Err(error) => {
-            let error = format!("{error:#}");
+            let error = secret::redact(&format!("{error:#}"));
             board.note(&format!("error: {error}"));
             State::Failed { error }
         }

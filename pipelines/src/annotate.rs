@@ -17,7 +17,7 @@ use crate::output::{self, Output};
 use crate::source::Source;
 use crate::stages::{self, Counter};
 use crate::ui::Progress;
-use crate::{Outcome, graph, interrupt};
+use crate::{Outcome, address, graph, interrupt};
 
 /// Mark and name the faces in a video.
 ///
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         }
         bail!(
             "no frame of {} could be decoded; nothing was written",
-            args.input.display()
+            address::shown(&args.input)
         );
     };
     let written = [video, json]

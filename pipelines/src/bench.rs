@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::graph::{free_sink, make, pad, set};
 use crate::stages::{self, Counter};
 use crate::ui::{self, Progress};
-use crate::{Outcome, graph, interrupt};
+use crate::{Outcome, address, graph, interrupt};
 
 /// Measure how fast faces are analysed in a video, and where the time goes.
 ///
@@ -67,7 +67,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
             eprintln!("bench: stopped by Ctrl-C before the first frame");
             return Ok(outcome);
         }
-        bail!("no frame of {} could be decoded", args.input.display());
+        bail!(
+            "no frame of {} could be decoded",
+            address::shown(&args.input)
+        );
     };
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -162,7 +165,7 @@ impl Run<'_> {
                     let no_video = error.error().matches(gst::CoreError::MissingPlugin);
                     let cause = undecodable.explain(error, &self.pipeline, input);
                     return Err(match no_video && undecodable.is_empty() {
-                        true => anyhow!("{} has no video", input.display()),
+                        true => anyhow!("{} has no video", address::shown(input)),
                         false => cause,
                     });
                 }
@@ -224,7 +227,7 @@ impl Run<'_> {
         ];
         let stages = names.iter().filter_map(|name| self.stage(name)).collect();
         Some(Report {
-            input: self.args.input.display().to_string(),
+            input: address::shown(&self.args.input),
             streams: self.args.streams,
             frames,
             seconds: elapsed.as_secs_f64(),

@@ -1,8 +1,11 @@
 //! `facepipe forget`: a person removed from all that the program wrote.
 
 mod find;
-mod lines;
+pub mod lines;
+mod names;
 mod results;
+mod running;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +22,15 @@ use crate::gallery::{self, edit};
 use crate::output::Output;
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt};
-use find::{Kind, Left};
+use find::{Kind, Left, Why};
+use names::Names;
+use running::{Running, Told};
+
+/// Files that are closed while others are edited are looked for so many times.
+const MOST_ROUNDS: usize = 5;
+
+const UNFINISHED: &str = "another facepipe is writing it, and may write the name; wait for it and do it \
+                          again, or delete it if that was killed";
 
 /// Remove a person from galleries, results and JSON lines
 ///
@@ -31,10 +42,13 @@ use find::{Kind, Left};
 ///   JSON lines          (annotate, live; *.jsonl, also rotated) their faces, tracks and events
 ///
 /// Tracks that were enrolled by `enroll --from-clusters` are found by the rows that came of them, if
-/// that gallery is in a PATH. Streams that run with a gallery forget the person within a second.
+/// that gallery is in a PATH. A `facepipe live` that runs with a gallery or an output in a PATH is told
+/// first: it drops what it was to write, and what it writes afterwards is without the name, until the
+/// person is enrolled again. Other streams that run with a gallery forget the person within a second.
 ///
 /// What cannot be edited is listed: videos, reports, photos, and all else that still has the name.
-/// Copies elsewhere, as in backups, are yours to find. Look at it first with --dry-run.
+/// Pictures cannot be looked into, and copies elsewhere, as in backups, are yours to find. Look at it
+/// first with --dry-run.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -44,6 +58,11 @@ pub struct Args {
     /// Galleries, folders of results, files of JSON lines, or folders with such
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
+
+    /// The configuration of a `facepipe live` that runs, or ran, with these files; programs that leave
+    /// their notes beside them are found without it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
 
     /// Only say what would be removed
     #[arg(long)]
@@ -96,8 +115,12 @@ struct Report<'a> {
     person: &'a str,
     dry_run: bool,
     edited: Vec<Edited>,
+    /// The running programs that forgot the person.
+    running: Vec<Told>,
     /// What still has the name, or may show the face.
     left: Vec<Left>,
+    /// Pictures below the paths that may show the face, or the name: they cannot be looked into.
+    pictures: u64,
     failed: Vec<Failed>,
 }
 
@@ -109,6 +132,8 @@ pub struct Forgetting {
     rows: Vec<Vec<f32>>,
     /// Everybody's names.
     names: BTreeSet<String>,
+    /// The processes that see when a file is exchanged.
+    writers: BTreeSet<u32>,
 }
 
 impl Forgetting {
@@ -171,13 +196,44 @@ pub fn run(args: &Args) -> Result<Outcome> {
         dry_run: args.dry_run,
         rows: Vec::new(),
         names: BTreeSet::new(),
+        writers: BTreeSet::new(),
     };
     let mut report = Report {
         person: &args.person,
         dry_run: args.dry_run,
         edited: Vec::new(),
+        running: Vec::new(),
         left: Vec::new(),
+        pictures: 0,
         failed: Vec::new(),
+    };
+    let running = Running::find(
+        &args.paths,
+        &found,
+        args.config.as_deref(),
+        |path, error| {
+            report.failed(path, error);
+        },
+    )?;
+    let tell = |report: &mut Report| {
+        let mut failed = Vec::new();
+        let told = running.tell(&args.person, |path, error| {
+            failed.push((path.to_owned(), format!("{error:#}")))
+        });
+        for (path, error) in failed {
+            report.failed(&path, &anyhow::Error::msg(error));
+        }
+        told
+    };
+    if !args.dry_run {
+        report.running = tell(&mut report);
+    }
+    let pids = report.running.iter().map(|told| told.pid);
+    forgetting.writers.extend(pids);
+    // What the programs wrote until then.
+    let found = match report.running.is_empty() {
+        true => found,
+        false => find::find(&args.paths)?,
     };
     let files = |kind| {
         found
@@ -238,14 +294,27 @@ pub fn run(args: &Args) -> Result<Outcome> {
             }
         }
     }
-    for path in files(Kind::Lines) {
-        whole = whole && goes_on();
-        if whole {
-            match lines::file(path, BTreeSet::new(), &mut forgetting) {
-                Ok(removed) => report.edited(path, &removed),
-                Err(error) => report.failed(path, &error),
+    let mut lines = files(Kind::Lines).cloned().collect::<BTreeSet<_>>();
+    let mut done = BTreeSet::new();
+    for _ in 0..MOST_ROUNDS {
+        for path in &lines {
+            whole = whole && goes_on();
+            if whole {
+                match lines::file(path, BTreeSet::new(), &mut forgetting) {
+                    Ok(removed) => report.edited(path, &removed),
+                    // It was closed and has another name now.
+                    Err(_) if !path.exists() => {}
+                    Err(error) => report.failed(path, &error),
+                }
             }
         }
+        done.append(&mut lines);
+        if report.running.is_empty() || !whole {
+            break;
+        }
+        let found = find::find(&args.paths)?.into_iter();
+        let found = found.filter(|(path, kind)| *kind == Kind::Lines && !done.contains(path));
+        lines.extend(found.map(|(path, _)| path));
     }
     // Last, so that what was interrupted knows the rows when it is done again.
     for path in files(Kind::Gallery) {
@@ -262,7 +331,22 @@ pub fn run(args: &Args) -> Result<Outcome> {
         eprintln!("forget: stopped by Ctrl-C, not all is done; every file is whole");
         return Ok(Outcome::Interrupted);
     }
-    report.left = find::left(&args.paths, &args.person, args.dry_run, &report.edited)?;
+    for path in files(Kind::Unfinished) {
+        report.failed(path, &anyhow::anyhow!(UNFINISHED));
+    }
+    if !report.running.is_empty() {
+        // They see the galleries without the person, so that they know it when the name is enrolled again.
+        tell(&mut report);
+    }
+    let names = Names::new(&args.person, &forgetting.names);
+    (report.left, report.pictures) = find::left(
+        &args.paths,
+        &args.person,
+        &names,
+        args.dry_run,
+        &report.edited,
+    )?;
+    report.left_galleries(&names);
     if report.edited.is_empty()
         && report.failed.is_empty()
         && !report.left.iter().any(Left::has_name)
@@ -300,6 +384,23 @@ impl Report<'_> {
             path: path.to_owned(),
             error: format!("{error:#}"),
         });
+    }
+
+    /// Lists the galleries elsewhere by which running programs know the person.
+    fn left_galleries(&mut self, names: &Names) {
+        let galleries = self.running.iter().flat_map(|told| &told.galleries);
+        let listed = |path: &PathBuf| {
+            let mut left = self.left.iter();
+            left.any(|left| crate::output::same_file(&left.path, path))
+        };
+        let left: BTreeSet<PathBuf> = galleries
+            .filter(|path| names.are_in(path) && !listed(path))
+            .cloned()
+            .collect();
+        self.left.extend(left.into_iter().map(|path| Left {
+            path,
+            why: Why::HasName,
+        }));
     }
 
     fn print(&self, json: bool) -> Result<Outcome> {
@@ -347,12 +448,27 @@ impl Report<'_> {
         if self.dry_run {
             text += "nothing was changed: --dry-run\n";
         }
+        for told in &self.running {
+            text += &format!(
+                "told the running `facepipe live` of {}: {}\n",
+                told.state.display(),
+                told.cameras.join(", ")
+            );
+        }
         for (heading, left) in find::headed(&self.left) {
             text += &format!("\n{heading}:\n");
             for left in left {
                 text += &format!("  {}\n", left.path.display());
             }
         }
+        let here = match self.pictures {
+            0 => String::new(),
+            pictures => format!(" ({} in there)", ui::count(pictures, "picture")),
+        };
+        text += &format!(
+            "\npictures cannot be looked into{here}: annotated ones, and copies of photos under other \
+             names, may show the face or the name; so may copies elsewhere\n"
+        );
         text
     }
 }

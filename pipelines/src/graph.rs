@@ -5,6 +5,9 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use gst::prelude::*;
 
+use crate::address;
+use crate::live::secret;
+
 /// The Debian package that an element is in.
 fn package(element: &str) -> &'static str {
     match element {
@@ -126,11 +129,13 @@ fn readable(
         .and_then(|src| src.downcast_ref::<gst::Element>())
         .and_then(|element| element.factory())
         .is_some_and(|factory| factory.name().starts_with("face"));
-    match (ours, details.is_empty(), summary.is_empty()) {
+    let text = match (ours, details.is_empty(), summary.is_empty()) {
         (_, true, _) => summary,
         (true, false, _) | (_, false, true) => details,
         (false, false, false) => format!("{summary} ({details})"),
-    }
+    };
+    // A source tells its address.
+    secret::redact(&text)
 }
 
 /// What stands in debug information behind the line that says where in the source it was.
@@ -169,7 +174,7 @@ impl Undecodable {
             }
         }
         self.error(input)
-            .unwrap_or_else(|| explain(error).context(input.display().to_string()))
+            .unwrap_or_else(|| explain(error).context(address::shown(input)))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -182,7 +187,7 @@ impl Undecodable {
             anyhow!(
                 "{}: this GStreamer cannot decode it, missing: {}; install the Debian packages \
                  gstreamer1.0-libav and gstreamer1.0-plugins-bad",
-                input.display(),
+                address::shown(input),
                 self.0.join(", ")
             )
         })

@@ -4,7 +4,9 @@ pub mod backoff;
 mod camera;
 pub mod config;
 pub mod control;
+mod forgotten;
 mod load;
+pub mod marker;
 mod outputs;
 mod pipeline;
 pub mod recent;
@@ -12,7 +14,8 @@ pub mod secret;
 pub mod telemetry;
 mod thinning;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,7 @@ use self::camera::Handle;
 use self::config::Config;
 use self::control::Control;
 use self::load::Load;
+use self::marker::Marker;
 use self::outputs::Shared;
 use self::recent::Recent;
 use self::telemetry::Telemetry;
@@ -77,13 +81,17 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let telemetry = Arc::new(Telemetry::new());
     let shared = Arc::new(Shared::new(&config, telemetry.clone())?);
     let recent = Arc::new(Recent::default());
-    let control = Control::start(&config.state_folder()?, recent.clone())?;
+    let state = config.state_folder()?;
+    let forget = forget(&shared, &recent);
+    let control = Control::start(&state, recent.clone(), forget)?;
     let server =
         telemetry::http::Server::start(&config.server, telemetry.clone()).context("[server]")?;
     let mut fleet = Fleet {
         shared,
         recent,
         cameras: Vec::new(),
+        state,
+        markers: BTreeMap::new(),
     };
     fleet.apply(&config);
     tracing::info!(cameras = config.cameras.len(), "running");
@@ -101,9 +109,21 @@ pub fn run(args: &Args) -> Result<Outcome> {
     // The frames under way are passed on as they are.
     face_core::session::leave_work_out(true);
     fleet.stop(begun + SHUTDOWN);
+    // Who looks for a note finds the program while it can be asked.
+    drop(fleet);
     drop((server, control));
     tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
     Ok(Outcome::Done)
+}
+
+/// How a person is forgotten by all that runs.
+fn forget(shared: &Arc<Shared>, recent: &Arc<Recent>) -> Arc<control::Forget> {
+    let (shared, recent) = (shared.clone(), recent.clone());
+    Arc::new(move |person, paths| {
+        let forgot = shared.forget(person, paths, &recent);
+        tracing::info!(cameras = forgot.cameras.len(), "somebody is forgotten");
+        forgot
+    })
 }
 
 /// The cameras that run.
@@ -111,6 +131,10 @@ struct Fleet {
     shared: Arc<Shared>,
     recent: Arc<Recent>,
     cameras: Vec<Handle>,
+    /// The folder with the control socket.
+    state: PathBuf,
+    /// By the folders that hold galleries and outputs.
+    markers: BTreeMap<PathBuf, Marker>,
 }
 
 impl Fleet {
@@ -126,6 +150,7 @@ impl Fleet {
             .partition(|handle| config.cameras.contains(handle.config()));
         self.cameras = keep;
         stop_all(stop, Instant::now() + Duration::from_secs(5));
+        self.mark(config);
         for camera in &config.cameras {
             if self.cameras.iter().any(|handle| handle.config() == camera) {
                 continue;
@@ -133,6 +158,28 @@ impl Fleet {
             let (shared, recent) = (self.shared.clone(), self.recent.clone());
             self.cameras
                 .push(Handle::start(camera.clone(), shared, recent));
+        }
+    }
+
+    /// Leaves notes in the folders of the cameras, and takes those of others away.
+    fn mark(&mut self, config: &Config) {
+        let mut before = std::mem::take(&mut self.markers);
+        for folder in config.cameras.iter().flat_map(|camera| camera.folders()) {
+            if self.markers.contains_key(&folder) {
+                continue;
+            }
+            let marker = match before.remove(&folder) {
+                Some(marker) => Ok(marker),
+                None => leave(&folder, &self.state),
+            };
+            match marker {
+                Ok(marker) => drop(self.markers.insert(folder, marker)),
+                Err(error) => tracing::info!(
+                    "{}: no note can be left there, so `facepipe forget` does not find this program by \
+                     that folder: {error}",
+                    folder.display()
+                ),
+            }
         }
     }
 
@@ -159,6 +206,11 @@ impl Fleet {
     fn stop(&mut self, deadline: Instant) {
         stop_all(std::mem::take(&mut self.cameras), deadline);
     }
+}
+
+fn leave(folder: &Path, state: &Path) -> std::io::Result<Marker> {
+    outputs::private_folder(folder)?;
+    Marker::leave(folder, state)
 }
 
 /// Stops cameras side by side.

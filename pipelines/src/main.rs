@@ -1,6 +1,7 @@
 //! `facepipe`: the face pipeline as a program. The elements are linked in, so it needs no
 //! `GST_PLUGIN_PATH`.
 
+mod address;
 mod analyze;
 mod annotate;
 mod bench;
@@ -92,7 +93,8 @@ fn main() -> ExitCode {
     match execute(cli.command) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
-            eprintln!("facepipe: error: {error:#}");
+            let error = live::secret::redact(&format!("{error:#}"));
+            eprintln!("facepipe: error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -161,6 +161,12 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     folder(path).join(name)
 }
 
+/// Whether a file or folder is called as what is being written is.
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".part")
+}
+
 /// Removes a folder, if it is there.
 fn remove_folder(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {

@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 use gst::prelude::*;
 
 use self::streams::{Streams, hold_streams};
+use crate::address;
 use crate::graph::{self, make, pad, set};
 
 /// A file or URI at the head of a pipeline. Its streams are held back until all are known, and
@@ -69,7 +70,7 @@ impl Source {
             return Err(self
                 .undecodable
                 .error(input)
-                .unwrap_or_else(|| anyhow!("{} has no video", input.display())));
+                .unwrap_or_else(|| anyhow!("{} has no video", address::shown(input))));
         };
         if let Some(sound) = sound
             && let Some(entry) = audio()?

@@ -11,6 +11,7 @@ use clap::ValueHint;
 use clap::builder::PossibleValuesParser;
 use gst::prelude::*;
 
+use crate::address;
 use crate::graph::{chain, make, set};
 use crate::live::config::Stages;
 use crate::ui::{self, Progress};
@@ -125,7 +126,8 @@ const MOST_AT_A_TIME: usize = 8;
 
 /// The URI of the input; a file must exist.
 pub fn uri(input: &Path) -> Result<String> {
-    let name = input.display();
+    // Also one whose scheme was left out tells its password.
+    let name = address::masked(&input.display().to_string()).into_owned();
     if input.is_dir() {
         bail!("{name} is a folder; name a video file or a URI");
     }

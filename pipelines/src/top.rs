@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::exposition::Samples;
 use self::model::{COLUMNS, Overview, Scrape};
 use crate::live::config;
-use crate::{Outcome, interrupt, ui};
+use crate::{Outcome, address, interrupt, ui};
 
 /// How often the program is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     history.add(source.scrape()?);
     let overview = history.overview().context("two scrapes were made")?;
     ui::print(&match args.json {
-        true => json(&source.url, &overview)?,
+        true => json(&address::masked(&source.url), &overview)?,
         false => table(&overview),
     })?;
     Ok(Outcome::Done)

@@ -439,6 +439,33 @@ fn annotate_turns_rotated_videos_upright() {
 }
 
 #[test]
+fn no_command_repeats_the_secrets_of_an_address() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let results = folder.path().join("results");
+    let address = "rtsp://me:pw1x@127.0.0.1:1/user=a_password=pw2x?token=pw3x&channel=1";
+    let json = folder.path().join("out.jsonl");
+    let mut annotate = facepipe();
+    annotate.arg("annotate").arg("--json").arg(&json);
+    let mut analyze = facepipe();
+    analyze.arg("analyze").arg("--json").arg("-o").arg(&results);
+    let mut bench = facepipe();
+    bench.arg("bench").arg("--json");
+    for command in [&mut annotate, &mut analyze, &mut bench] {
+        let output = run(command.arg(address));
+        assert_code(&output, 1);
+        let said = stdout(&output) + &stderr(&output);
+        assert!(said.contains("token=***&channel=1"), "{said}");
+        for secret in ["pw1x", "pw2x", "pw3x"] {
+            assert!(!said.contains(secret), "{secret}: {said}");
+        }
+    }
+    // The scheme was left out.
+    let output = run(facepipe().args(["annotate", "cam/1?password=pw4x", "--json", "-"]));
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("cam/1?password=*** does not exist"));
+}
+
+#[test]
 fn annotate_says_what_it_cannot_read_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = folder.path().join("text.mp4");

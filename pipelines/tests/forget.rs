@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -266,11 +267,21 @@ fn what_was_enrolled_from_clusters_is_found() {
 /// What cannot be edited is said, and what is broken does not stop the rest.
 #[test]
 fn what_is_left_is_said() {
-    let folder = people(&[("Ann", "single_face.jpg"), ("Tom", "Tom_Hanks_54745.png")]);
+    // A name may be a part of another one.
+    let folder = people(&[("Ann", "single_face.jpg"), ("Ann B", "Tom_Hanks_54745.png")]);
     assert_code(&run(&mut enroll(folder.path())), 0);
     let out = |name: &str| folder.path().join(name);
     fs::write(out("report.html"), "<td>Ann</td>").expect("writable");
-    fs::write(out("other.html"), "<td>Annabel</td>").expect("writable");
+    fs::write(out("other.html"), "<td>Annabel</td><td>Ann B</td>").expect("writable");
+    let others = "{\"type\":\"frame\",\"frame\":0,\"faces\":[{\"track\":0,\"name\":\"Ann B\"}]}\n";
+    fs::write(out("others.jsonl"), others).expect("writable");
+    // What another process is writing, and a `facepipe live` that does not answer.
+    fs::write(out(".party.jsonl.x1y2.part"), "{}\n").expect("writable");
+    let note = fs::File::create(out(".facepipe-live-0.json")).expect("writable");
+    note.try_lock().expect("nobody else has it");
+    (&note)
+        .write_all(br#"{"state":"/nowhere/at/all","pid":1}"#)
+        .expect("writable");
     let broken = fs::read(out("g.safetensors")).expect("readable");
     fs::write(out("broken.safetensors"), &broken[..broken.len() - 9]).expect("writable");
     let mut forget = facepipe();
@@ -286,8 +297,40 @@ fn what_is_left_is_said() {
     ] {
         assert!(said.contains(part), "no {part} in {said}");
     }
-    assert!(!said.contains("other.html"), "{said}");
-    assert!(stderr(&output).contains("broken.safetensors: "));
+    let left = said.split_once("still in").expect("a list").1;
+    for part in ["/g.safetensors", "other.html", "others.jsonl", "Ann B"] {
+        assert!(!left.contains(part), "{part} in {said}");
+    }
+    assert!(
+        said.contains("pictures cannot be looked into (2 pictures in there)"),
+        "{said}"
+    );
+    let errors = stderr(&output);
+    for part in [
+        "broken.safetensors: ",
+        "x1y2.part: another facepipe is writing it",
+        "live-0.json: a running `facepipe live` may write the name again",
+    ] {
+        assert!(errors.contains(part), "no {part} in {errors}");
+    }
     let gallery = Gallery::read(&out("g.safetensors")).expect("a gallery");
-    assert_eq!(gallery.people(), ["Tom"]);
+    assert_eq!(gallery.people(), ["Ann B"]);
+    let text = fs::read_to_string(out("others.jsonl")).expect("readable");
+    assert_eq!(text, others);
+    // With all of that out of the way nothing of her is left, though Ann B is there.
+    for name in [
+        "report.html",
+        "broken.safetensors",
+        ".party.jsonl.x1y2.part",
+    ] {
+        fs::remove_file(out(name)).expect("removable");
+    }
+    fs::remove_dir_all(out("people/Ann")).expect("removable");
+    drop(note);
+    let event = "{\"type\":\"left\",\"name\":\"Ann\"}\n";
+    fs::write(out("events.jsonl"), event).expect("writable");
+    let mut forget = facepipe();
+    let output = run(forget.arg("forget").arg("Ann").arg(folder.path()));
+    assert_code(&output, 0);
+    assert!(!stdout(&output).contains("still in"), "{}", stdout(&output));
 }

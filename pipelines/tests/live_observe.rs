@@ -207,7 +207,8 @@ fn the_log_is_json_with_gstreamers_messages_and_without_secrets() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("live.toml");
     let text = "state = \"state\"\n[server]\ndisabled = true\n\
-         [[camera]]\nname = \"dead\"\nuri = \"rtsp://127.0.0.1:1/none\"\nusername = \"admin\"\n\
+         [[camera]]\nname = \"dead\"\nuri = \"rtsp://127.0.0.1:1/none?user=me&password=b7q&token=z9y\"\n\
+         username = \"admin\"\n\
          password-env = \"CAMERA_PASSWORD\"\n";
     fs::write(&file, text).expect("writable");
     let child = facepipe()
@@ -226,7 +227,10 @@ fn the_log_is_json_with_gstreamers_messages_and_without_secrets() {
     assert!(kill.expect("kill runs").success());
     let output = child.wait_with_output().expect("a child");
     let log = stderr(&output);
-    assert!(!log.contains("correct horse"), "{log}");
+    for secret in ["correct horse", "b7q", "z9y"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    assert!(log.contains("password=***"), "{log}");
     let lines: Vec<Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).expect(line))

@@ -268,7 +268,6 @@ impl Task {
         if let Some(shape) = meta::Shape::of(&self.info) {
             meta::set_shape(buffer, &shape);
         }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::address;
 use crate::enroll::visible_entries;
 use crate::{output, record, stages};
 
@@ -28,7 +29,7 @@ const RESERVED: &[&str] = &["clusters", "clusters.json"];
 pub struct Input {
     /// As the user names it.
     pub path: PathBuf,
-    /// What it is called in the summary: an absolute path, or the URI.
+    /// What it is called in the summary: an absolute path, or the URI without its secrets.
     pub id: String,
     /// Whether it is a single picture.
     pub is_picture: bool,
@@ -38,7 +39,7 @@ impl Input {
     fn new(path: PathBuf) -> Result<Self> {
         let is_uri = !path.exists() && stages::uri(&path).is_ok();
         let id = match is_uri {
-            true => path.display().to_string(),
+            true => address::shown(&path),
             false => std::path::absolute(&path)?.display().to_string(),
         };
         Ok(Self {
@@ -92,7 +93,11 @@ pub fn find(paths: &[PathBuf], results: &Path) -> Result<Found> {
         }
     }
     let mut known = BTreeSet::new();
-    found.inputs.retain(|input| known.insert(input.id.clone()));
+    found.inputs.retain(|input| {
+        // Two addresses may differ in what is secret.
+        let address = input.id.contains("://").then(|| input.path.clone());
+        known.insert((input.id.clone(), address))
+    });
     Ok(found)
 }
 
@@ -130,7 +135,10 @@ pub fn earlier(results: &Path) -> Result<BTreeMap<String, Earlier>> {
         let name = path.file_name().and_then(|n| n.to_str());
         if let Some(name) = name.filter(|_| summary.is_file()) {
             // A summary that cannot be read is none.
-            if let Ok(earlier) = record::read::<Earlier>(&summary) {
+            if let Ok(mut earlier) = record::read::<Earlier>(&summary) {
+                if earlier.input.contains("://") {
+                    earlier.input = address::masked(&earlier.input).into_owned();
+                }
                 found.insert(name.to_owned(), earlier);
             }
         }
@@ -141,7 +149,7 @@ pub fn earlier(results: &Path) -> Result<BTreeMap<String, Earlier>> {
 /// The name of the folder of each input: that of its earlier results, or else a new one after its file
 /// name, which nothing in `results` has.
 pub fn names(inputs: &[Input], results: &Path, earlier: &BTreeMap<String, Earlier>) -> Vec<String> {
-    let before: BTreeMap<&str, &str> = earlier
+    let mut before: BTreeMap<&str, &str> = earlier
         .iter()
         .map(|(name, earlier)| (earlier.input.as_str(), name.as_str()))
         .collect();
@@ -150,7 +158,7 @@ pub fn names(inputs: &[Input], results: &Path, earlier: &BTreeMap<String, Earlie
     inputs
         .iter()
         .map(|input| {
-            if let Some(name) = before.get(input.id.as_str()) {
+            if let Some(name) = before.remove(input.id.as_str()) {
                 return name.to_string();
             }
             let base = base_name(&input.path);
@@ -169,7 +177,7 @@ pub fn names(inputs: &[Input], results: &Path, earlier: &BTreeMap<String, Earlie
 /// A name for a folder after a path or URI: of its last part without extension, what is safe in names of
 /// files anywhere.
 fn base_name(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    let text = address::shown(path);
     let path = match text.contains("://") {
         true => Path::new(text.split(['?', '#']).next().unwrap_or_default()),
         false => path,

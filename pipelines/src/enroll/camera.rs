@@ -59,6 +59,7 @@ pub fn run(sighting: &Sighting) -> Result<Outcome> {
             known(&tracks)
         ),
         Answer::Refused { reason } => bail!("`facepipe live` does not understand: {reason}"),
+        Answer::Forgotten(_) => bail!("`facepipe live` answers something else"),
     };
     output::check_folder(&path)?;
     let (model, dimensions) = recognition_model(sighting.model)?;

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::fs::{File, Metadata};
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Forgetting, Removed};
+use super::{Forgetting, Removed, writers};
 use crate::output::Output;
 
 /// A file that somebody writes is edited again, so many times.
@@ -161,6 +162,23 @@ impl Tracks {
         self.names.insert(name);
     }
 
+    /// What becomes of a line that is looked at by itself.
+    pub fn of_line(person: &str, text: &str) -> Edit {
+        let mut tracks = Self::new(person, BTreeSet::new());
+        tracks.learn(text);
+        tracks.rewind();
+        tracks.edit(text.trim_end())
+    }
+
+    /// Learns from lines that follow those that were edited. Whether they tell of tracks that nothing was
+    /// known of: lines before may be theirs.
+    fn learn_more(&mut self, lines: &[String]) -> bool {
+        let (stream, known) = (self.stream, self.tracks.len());
+        lines.iter().for_each(|line| self.learn(line));
+        self.stream = stream;
+        self.tracks.len() > known
+    }
+
     /// To be called before the lines are edited, from the first one on.
     pub fn rewind(&mut self) {
         self.stream = Stream::default();
@@ -226,9 +244,18 @@ impl Tracks {
     }
 }
 
+impl Removed {
+    fn count(&mut self, edit: &Edit) {
+        match edit {
+            Edit::Keep => {}
+            Edit::Drop => self.lines += 1,
+            Edit::Change(_, faces) => self.faces += faces,
+        }
+    }
+}
+
 /// Removes the person from a file of JSON lines, with tracks that are known to be theirs.
 pub fn file(path: &Path, known: BTreeSet<u64>, forgetting: &mut Forgetting) -> Result<Removed> {
-    let unwritable = || format!("{} cannot be written", path.display());
     let mut tracks = Tracks::new(&forgetting.person, known);
     each_line(path, |line| {
         tracks.learn(line);
@@ -236,58 +263,119 @@ pub fn file(path: &Path, known: BTreeSet<u64>, forgetting: &mut Forgetting) -> R
     })?;
     forgetting.names.append(&mut tracks.names);
     let mut removed = Removed::default();
-    let mut count = |edit: &Edit| match edit {
-        Edit::Keep => {}
-        Edit::Drop => removed.lines += 1,
-        Edit::Change(_, faces) => removed.faces += faces,
-    };
     tracks.rewind();
     // Most files tell nothing of the person, and need no second one.
     each_line(path, |line| {
-        count(&tracks.edit(line));
+        removed.count(&tracks.edit(line));
         Ok(())
     })?;
     if removed == Removed::default() || forgetting.dry_run {
         return Ok(removed);
     }
     for _ in 0..ATTEMPTS {
-        tracks.rewind();
-        let output = Output::replace(path)?;
-        let mut out = BufWriter::new(File::create(output.writable()).with_context(unwritable)?);
-        let length = each_line(path, |line| {
-            let (line, end) = match line.strip_suffix('\n') {
-                Some(line) => (line, "\n"),
-                None => (line, ""),
-            };
-            let text = match tracks.edit(line) {
-                Edit::Drop => return Ok(()),
-                Edit::Keep => line.into(),
-                Edit::Change(text, _) => Cow::Owned(text),
-            };
-            write!(out, "{text}{end}").with_context(unwritable)
-        })?;
-        out.flush().with_context(unwritable)?;
-        drop(out);
-        if std::fs::metadata(path).is_ok_and(|m| m.len() == length) {
-            output.keep()?;
+        if let Some(removed) = replace(path, &mut tracks, &forgetting.writers)? {
             return Ok(removed);
         }
     }
     bail!("{} is being written; do it again", path.display())
 }
 
-/// Calls `each` with every line and its end; how many bytes they have.
-fn each_line(path: &Path, mut each: impl FnMut(&str) -> Result<()>) -> Result<u64> {
+/// Puts the lines without the person in the place of a file. `None` if somebody wrote to it meanwhile, or
+/// put another in its place.
+fn replace(path: &Path, tracks: &mut Tracks, writers: &BTreeSet<u32>) -> Result<Option<Removed>> {
     let unreadable = || format!("{} cannot be read", path.display());
-    let mut file = BufReader::new(File::open(path).with_context(unreadable)?);
+    let unwritable = || format!("{} cannot be written", path.display());
+    let file = File::open(path).with_context(unreadable)?;
+    if let Some(process) = writers::stranger(&file, writers) {
+        bail!(
+            "the process {process} has it open, and would go on writing into a file that is gone; end \
+             it and do it again"
+        );
+    }
+    let output = Output::replace(path)?;
+    // Who writes to it, and may be another user, still may.
+    let own = file.metadata().with_context(unreadable)?;
+    std::os::unix::fs::chown(output.writable(), Some(own.uid()), Some(own.gid()))
+        .with_context(|| format!("{} cannot be given to its owner", path.display()))?;
+    let mut out = BufWriter::new(File::create(output.writable()).with_context(unwritable)?);
+    let mut removed = Removed::default();
+    tracks.rewind();
+    let mut write = |line: &str, tracks: &mut Tracks| {
+        let (line, end) = match line.strip_suffix('\n') {
+            Some(line) => (line, "\n"),
+            None => (line, ""),
+        };
+        let edit = tracks.edit(line);
+        removed.count(&edit);
+        let text = match edit {
+            Edit::Drop => return Ok(()),
+            Edit::Keep => line.into(),
+            Edit::Change(text, _) => Cow::Owned(text),
+        };
+        write!(out, "{text}{end}").with_context(unwritable)
+    };
+    let mut lines = BufReader::new(&file);
+    let mut length = each(&mut lines, path, |line| match line.ends_with('\n') {
+        true => write(line, tracks).map(|()| true),
+        // It may be half of one.
+        false => Ok(false),
+    })?;
+    // `facepipe live` waits from here on, so that no line comes between the last look and the exchange.
+    // A file system without locks has nobody who waits.
+    let _ = file.lock();
+    let is_same = |other: Metadata| {
+        let own = file.metadata();
+        own.is_ok_and(|own| (own.dev(), own.ino()) == (other.dev(), other.ino()))
+    };
+    if !std::fs::metadata(path).is_ok_and(is_same) {
+        return Ok(None);
+    }
+    let mut rest = Vec::new();
+    let mut lines = BufReader::new(&file);
+    lines
+        .seek(SeekFrom::Start(length))
+        .with_context(unreadable)?;
+    length += each(&mut lines, path, |line| {
+        rest.push(line.to_owned());
+        Ok(true)
+    })?;
+    if tracks.learn_more(&rest) {
+        return Ok(None);
+    }
+    for line in &rest {
+        write(line, tracks)?;
+    }
+    out.flush().with_context(unwritable)?;
+    drop(out);
+    // Others wait for no lock.
+    if !file.metadata().is_ok_and(|m| m.len() == length) {
+        return Ok(None);
+    }
+    output.keep()?;
+    Ok(Some(removed))
+}
+
+/// Calls `each` with every line and its end, until it says `false`; how many bytes those before have.
+fn each(
+    file: &mut impl BufRead,
+    path: &Path,
+    mut each: impl FnMut(&str) -> Result<bool>,
+) -> Result<u64> {
+    let unreadable = || format!("{} cannot be read", path.display());
     let mut line = String::new();
     let mut length = 0;
-    while file.read_line(&mut line).with_context(unreadable)? > 0 {
+    while file.read_line(&mut line).with_context(unreadable)? > 0 && each(&line)? {
         length += line.len() as u64;
-        each(&line)?;
         line.clear();
     }
     Ok(length)
+}
+
+/// The same with every line of a file.
+fn each_line(path: &Path, mut all: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(unreadable)?);
+    each(&mut file, path, |line| all(line).map(|()| true)).map(drop)
 }
 
 #[cfg(test)]

@@ -107,6 +107,32 @@ pub struct Camera {
     pub events: Option<Events>,
 }
 
+impl Camera {
+    /// The files and folders with names of people: gallery and outputs.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let events = self.events.as_ref().and_then(|events| events.path.clone());
+        let jsonl = self.jsonl.as_ref().map(|jsonl| jsonl.path.clone());
+        let segments = self.segments.as_ref().map(|s| s.folder.clone());
+        [self.stages.gallery.clone(), jsonl, events, segments]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// The folders that hold them.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let segments = self.segments.as_ref().map(|s| s.folder.clone());
+        let parents = self.places().into_iter().filter_map(|place| {
+            let is_folder = segments.as_ref() == Some(&place);
+            match is_folder {
+                true => Some(place),
+                false => place.parent().map(Path::to_owned),
+            }
+        });
+        parents.collect()
+    }
+}
+
 /// What the stages are told; see `facepipe annotate --help`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

@@ -23,11 +23,26 @@ const MOST_ANSWER: u64 = 4 << 20;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the process may take to forget somebody: a delivery that is under way has to end.
+pub const FORGETTING: Duration = Duration::from_secs(20);
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Request {
     /// The embeddings of a track.
     Embeddings { camera: String, track: u64 },
+    /// Never to name somebody again, by the cameras whose gallery or outputs are at or below `paths`
+    /// (canonical): until the name is enrolled again.
+    Forget { person: String, paths: Vec<PathBuf> },
+}
+
+impl Request {
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Embeddings { .. } => PATIENCE,
+            Self::Forget { .. } => FORGETTING + PATIENCE,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,10 +60,28 @@ pub enum Answer {
     NoTrack {
         tracks: Vec<Listed>,
     },
+    /// All that is to be written from now on is without the name, and all that was to be written with
+    /// it is in the files.
+    Forgotten(Forgot),
     Refused {
         reason: String,
     },
 }
+
+/// How a request to forget somebody went.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgot {
+    pub pid: u32,
+    /// Who forgot.
+    pub cameras: Vec<String>,
+    /// Their galleries.
+    pub galleries: Vec<PathBuf>,
+    /// What could not be done in time, and why.
+    pub unfinished: Vec<String>,
+}
+
+/// Forgets a person in the cameras whose files are at or below some paths.
+pub type Forget = dyn Fn(&str, &[PathBuf]) -> Forgot + Send + Sync;
 
 /// Where the socket is.
 pub fn path(state: &Path) -> PathBuf {
@@ -60,14 +93,14 @@ pub struct Control(PathBuf);
 
 impl Control {
     /// Makes the state folder, if need be, and listens in it. Fails if another process does already.
-    pub fn start(state: &Path, recent: Arc<Recent>) -> Result<Self> {
+    pub fn start(state: &Path, recent: Arc<Recent>, forget: Arc<Forget>) -> Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(state)
             .with_context(|| format!("the folder for state {} cannot be made", state.display()))?;
         let path = path(state);
-        if UnixStream::connect(&path).is_ok() {
+        if listens(state) {
             bail!(
                 "another `facepipe live` runs with the state folder {}; set `state` to another",
                 state.display()
@@ -80,7 +113,7 @@ impl Control {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(failed)?;
         std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || serve(&listener, &recent))
+            .spawn(move || serve(&listener, &recent, &forget))
             .with_context(failed)?;
         Ok(Self(path))
     }
@@ -92,10 +125,20 @@ impl Drop for Control {
     }
 }
 
-fn serve(listener: &UnixListener, recent: &Recent) {
+fn serve(listener: &UnixListener, recent: &Arc<Recent>, forget: &Arc<Forget>) {
     for stream in listener.incoming() {
-        // One after the other: each takes microseconds, or until it is out of patience.
-        let answered = stream.and_then(|stream| answer(stream, recent));
+        // Each on its own: some take microseconds, and one until it is out of patience.
+        let answered = stream.and_then(|stream| {
+            let (recent, forget) = (recent.clone(), forget.clone());
+            let work = move || {
+                if let Err(error) = answer(stream, &recent, &*forget) {
+                    tracing::debug!("control: {error}");
+                }
+            };
+            std::thread::Builder::new()
+                .name("answer".into())
+                .spawn(work)
+        });
         if let Err(error) = answered {
             tracing::debug!("control: {error}");
             // Without file descriptors there is no use in trying at once.
@@ -104,13 +147,14 @@ fn serve(listener: &UnixListener, recent: &Recent) {
     }
 }
 
-fn answer(stream: UnixStream, recent: &Recent) -> std::io::Result<()> {
+fn answer(stream: UnixStream, recent: &Recent, forget: &Forget) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new((&stream).take(MOST_REQUEST)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Embeddings { camera, track }) => embeddings(recent, &camera, track),
+        Ok(Request::Forget { person, paths }) => Answer::Forgotten(forget(&person, &paths)),
         Err(error) => Answer::Refused {
             reason: error.to_string(),
         },
@@ -136,6 +180,11 @@ fn embeddings(recent: &Recent, camera: &str, track: u64) -> Answer {
     }
 }
 
+/// Whether a process runs with this state folder.
+pub fn listens(state: &Path) -> bool {
+    UnixStream::connect(path(state)).is_ok()
+}
+
 /// Asks the process that runs with this state folder.
 pub fn ask(state: &Path, request: &Request) -> Result<Answer> {
     let path = path(state);
@@ -147,7 +196,7 @@ pub fn ask(state: &Path, request: &Request) -> Result<Answer> {
         )
     })?;
     let exchange = || -> Result<Answer> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(request.patience()))?;
         (&stream).write_all((serde_json::to_string(request)? + "\n").as_bytes())?;
         let mut line = String::new();
         BufReader::new((&stream).take(MOST_ANSWER)).read_line(&mut line)?;
@@ -166,7 +215,11 @@ mod tests {
         let state = folder.path().join("state");
         let recent = Arc::new(Recent::default());
         recent.begin("door", None);
-        let control = Control::start(&state, recent.clone()).expect("listens");
+        let forget: Arc<Forget> = Arc::new(|person, paths| Forgot {
+            cameras: vec![format!("{person} in {}", paths.len())],
+            ..Forgot::default()
+        });
+        let control = Control::start(&state, recent.clone(), forget.clone()).expect("listens");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&state), mode(&path(&state))), (0o700, 0o600));
         let ask_for = |camera: &str| {
@@ -181,7 +234,15 @@ mod tests {
             Answer::NoCamera { cameras } => assert_eq!(cameras, ["door"]),
             other => panic!("{other:?}"),
         }
-        let second = Control::start(&state, recent.clone()).map(drop);
+        let request = Request::Forget {
+            person: "Ann".into(),
+            paths: vec![state.clone()],
+        };
+        match ask(&state, &request).expect("an answer") {
+            Answer::Forgotten(forgot) => assert_eq!(forgot.cameras, ["Ann in 1"]),
+            other => panic!("{other:?}"),
+        }
+        let second = Control::start(&state, recent.clone(), forget).map(drop);
         assert!(second.is_err_and(|e| e.to_string().contains("another")));
 
         // Whoever sends junk, or nothing, is no harm.

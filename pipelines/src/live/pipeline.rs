@@ -1,6 +1,6 @@
 //! The pipeline of a camera, from one connection to the next.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 
 use super::config::{Camera, Transport};
+use super::forgotten::Forgotten;
 use super::outputs::{CameraOutputs, Shared};
 use super::recent::CameraTracks;
 use super::secret::Secret;
@@ -43,6 +44,8 @@ pub struct Pipeline {
     /// The elements with statistics.
     stages: Vec<(String, gst::Element)>,
     undecodable: graph::Undecodable,
+    forgotten: Arc<Forgotten>,
+    gallery: Option<PathBuf>,
     telemetry: Arc<telemetry::Camera>,
     stall: Duration,
     polled: Instant,
@@ -101,8 +104,13 @@ impl Pipeline {
         telemetry.watch_input(&pad(&first, "sink")?);
         let last = pad(&tee, "sink")?;
         telemetry.watch_output(&last);
+        let forgotten = shared.forgotten(&config.name);
+        // Before anything else sees the names.
+        forgotten.watch(&last);
         tracks.watch(&last);
         outputs.attach(&pipeline, &tee, shared)?;
+        // The gallery is read at the start, and nothing is said of that.
+        forgotten.look_at(config.stages.gallery.as_deref());
         let stages = stages::with_statistics(&pipeline);
         for (_, element) in stages.iter().filter(|(name, _)| name == "facetracker") {
             set(element, "first-track-id", first_track)?;
@@ -112,6 +120,8 @@ impl Pipeline {
             entry,
             stages,
             undecodable: graph::Undecodable::default(),
+            forgotten,
+            gallery: config.stages.gallery.clone(),
             telemetry: telemetry.clone(),
             stall: config.stall_timeout,
             polled: Instant::now(),
@@ -182,7 +192,12 @@ impl Pipeline {
                 });
             }
             MessageView::Warning(warning) => tracing::warn!("{}", graph::warning(warning)),
-            MessageView::Element(element) => self.undecodable.note(element),
+            MessageView::Element(element) => {
+                self.undecodable.note(element);
+                if element.has_name("face-gallery-changed") {
+                    self.forgotten.look_at(self.gallery.as_deref());
+                }
+            }
             MessageView::Latency(_) => {
                 let _ = self.pipeline.recalculate_latency();
             }

@@ -143,6 +143,12 @@ impl CameraTracks {
         }
     }
 
+    /// Drops the tracks of a person.
+    pub fn forget(&self, person: &str) {
+        self.lock()
+            .retain(|_, track| track.name.as_deref() != Some(person));
+    }
+
     /// The tracks, last seen first.
     pub fn list(&self, now: Instant) -> Vec<Listed> {
         let tracks = self.lock();

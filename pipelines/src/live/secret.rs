@@ -47,16 +47,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `text` with `***` in place of all secrets known to the program.
+/// `text` with `***` in place of all secrets known to the program, and of those in addresses.
 pub fn redact(text: &str) -> String {
+    let text = crate::address::masked(text);
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.iter().filter(|secret| text.contains(secret.as_str()));
+    // One may be a part of another.
+    let mut known: Vec<&String> = known.collect();
+    known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     known
-        .iter()
-        .filter(|secret| text.contains(secret.as_str()))
-        .fold(None, |done: Option<String>, secret| {
-            Some(done.as_deref().unwrap_or(text).replace(secret, "***"))
-        })
-        .unwrap_or_else(|| text.to_owned())
+        .into_iter()
+        .fold(text.to_string(), |text, secret| text.replace(secret, "***"))
 }
 
 /// A longer file holds no password, in bytes.

@@ -4,6 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+use crate::address;
+
 /// What a path in a reference must not have as it stands.
 const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -60,7 +62,7 @@ fn without_secrets(uri: &str) -> String {
     };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit('@').next().unwrap_or(host);
-    format!("{scheme}://{host}{path}")
+    address::masked(&format!("{scheme}://{host}{path}")).into_owned()
 }
 
 /// The way from the folder `from` to `path`, both absolute.

@@ -14,7 +14,7 @@ use ratatui::widgets::{Cell, Paragraph, Table, TableState};
 
 use super::model::{COLUMNS, Overview, Row, Scrape, sort};
 use super::{History, INTERVAL, Source, process};
-use crate::{Outcome, interrupt};
+use crate::{Outcome, address, interrupt};
 
 /// How long a key waits at most.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub fn run(source: Source) -> Result<Outcome> {
         stdout().is_terminal(),
         "standard output is no terminal; take --once or --json"
     );
-    let mut view = View::new(source.url.clone());
+    let mut view = View::new(address::masked(&source.url).into_owned());
     let scrapes = follow(source)?;
     // Also restores the terminal when this program panics.
     let mut terminal = ratatui::try_init().context("the terminal")?;

@@ -107,6 +107,12 @@ impl Scene {
         first.then_some(Happening::CameraLost)
     }
 
+    /// Nobody of that name is there any more, without having left; tracks of the name are new ones.
+    pub fn forget(&mut self, person: &str) {
+        self.people.remove(person);
+        self.tracks.retain(|_, track| track.name != person);
+    }
+
     fn frame(&mut self, frame: &Frame, moment: Moment) -> Vec<Happening> {
         let mut happenings = Vec::new();
         if std::mem::take(&mut self.lost) {

@@ -1,6 +1,7 @@
 //! The lines of a camera: stamped, written, and looked at for events.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -10,6 +11,7 @@ use super::reporter::Reporter;
 use super::writer::Writer;
 use crate::graph::{chain, free_sink, make};
 use crate::live::config::Camera;
+use crate::live::forgotten::Forgotten;
 use crate::live::telemetry;
 use crate::record::Line;
 use crate::stages::picture_queue;
@@ -19,7 +21,9 @@ pub struct Lines {
     /// `{"camera":"NAME","time":"`
     prefix: String,
     jsonl: Option<Jsonl>,
+    /// Locked while a line is taken, so that nobody is forgotten between the look at it and its writing.
     reporter: Mutex<Reporter>,
+    forgotten: Arc<Forgotten>,
     telemetry: Arc<telemetry::Camera>,
 }
 
@@ -48,6 +52,7 @@ impl Lines {
             ),
             jsonl,
             reporter: Mutex::new(Reporter::new(config, shared, &telemetry)?),
+            forgotten: shared.forgotten(&config.name),
             telemetry,
         })
     }
@@ -80,7 +85,10 @@ impl Lines {
     }
 
     fn take(&self, text: &[u8], moment: Moment) {
-        let line: Line = match serde_json::from_slice(text) {
+        let parsed = std::str::from_utf8(text)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| Ok((text, serde_json::from_str(text)?)));
+        let (text, mut line): (_, Line) = match parsed {
             Ok(line) => line,
             // A box with numbers that are none; facemetajson writes null.
             Err(error) => {
@@ -88,14 +96,37 @@ impl Lines {
                 return self.telemetry.output_errors.inc();
             }
         };
-        if let Some(jsonl) = &self.jsonl {
+        let mut reporter = self.reporter();
+        let left = self.forgotten.edit(text, &mut line);
+        if let (Some(jsonl), Some(text)) = (&self.jsonl, left) {
             let empty = matches!(&line, Line::Frame(frame) if frame.faces.is_empty());
             if !(empty && jsonl.only_faces) {
-                let text = stamped(&self.prefix, text, moment);
+                let text = stamped(&self.prefix, text.as_bytes(), moment);
                 jsonl.writer.send(text, &self.telemetry);
             }
         }
-        self.reporter().line(&line, moment);
+        reporter.line(&line, moment);
+    }
+
+    /// Forgets a person: no line or event that is written after this has the name, and those before it
+    /// are in their files. Returns what is not there by the deadline.
+    pub fn forget(&self, person: &str, deadline: Instant) -> Vec<String> {
+        let mut reporter = self.reporter();
+        self.forgotten.add(person);
+        reporter.forget(person);
+        let events = reporter.writer().cloned();
+        // The lines go on.
+        drop(reporter);
+        let lines = self.jsonl.as_ref().map(|jsonl| jsonl.writer.clone());
+        let mut late = Vec::new();
+        for (writer, what) in [(lines, "lines"), (events, "events")] {
+            if writer.is_some_and(|writer| !writer.flush(deadline)) {
+                late.push(format!(
+                    "{what} wait to be written, as the disk is too slow"
+                ));
+            }
+        }
+        late
     }
 
     /// The camera's pipeline ended.

@@ -13,17 +13,24 @@ mod spool;
 mod webhook;
 mod writer;
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use anyhow::Result;
 
+pub use self::dated::private_folder;
 use self::hub::Hub;
 use self::lines::Lines;
 use self::restream::{Mount, Restream};
 use self::segments::Recorder;
-use self::webhook::Webhooks;
+use self::webhook::{Forgetting, Webhooks};
 use self::writer::Writers;
 use super::config::{Camera, Config};
+use super::control::{FORGETTING, Forgot};
+use super::forgotten::Forgotten;
+use super::recent::Recent;
 use super::telemetry::Telemetry;
 
 /// What all cameras share.
@@ -32,6 +39,15 @@ pub struct Shared {
     writers: Writers,
     webhooks: Webhooks,
     restream: Option<Arc<Restream>>,
+    /// By the name of the camera; kept when it is configured anew.
+    forgotten: Mutex<BTreeMap<String, Arc<Forgotten>>>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+/// A camera whose outputs are open.
+struct Running {
+    config: Camera,
+    lines: Weak<Lines>,
 }
 
 impl Shared {
@@ -45,7 +61,81 @@ impl Shared {
             restream,
             writers: Writers::default(),
             webhooks: Webhooks::new(config),
+            forgotten: Mutex::default(),
+            running: Mutex::default(),
         })
+    }
+
+    /// Whom a camera must not name.
+    pub fn forgotten(&self, camera: &str) -> Arc<Forgotten> {
+        let mut all = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.entry(camera.to_owned()).or_default().clone()
+    }
+
+    /// Forgets a person in the cameras that have a gallery or an output at or below one of `paths`, which
+    /// are canonical. What is written after this is without the name.
+    pub fn forget(&self, person: &str, paths: &[PathBuf], recent: &Recent) -> Forgot {
+        let deadline = Instant::now() + FORGETTING;
+        let mut cameras = Vec::new();
+        let mut others = BTreeSet::new();
+        {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|_, camera| camera.lines.strong_count() > 0);
+            for (name, camera) in &*running {
+                let mut places = camera.config.places().into_iter().map(canonical);
+                match places.any(|place| paths.iter().any(|path| place.starts_with(path))) {
+                    true => {
+                        cameras.push((name.clone(), camera.config.clone(), camera.lines.clone()))
+                    }
+                    false => drop(others.insert(name.clone())),
+                }
+            }
+        }
+        let mut forgot = Forgot {
+            pid: std::process::id(),
+            ..Forgot::default()
+        };
+        for (name, config, lines) in cameras {
+            // While the tracks still have the name.
+            if let Some(tracks) = recent.get(&name) {
+                tracks.forget(person);
+            }
+            if let Some(lines) = lines.upgrade() {
+                let late = lines.forget(person, deadline);
+                forgot
+                    .unfinished
+                    .extend(late.iter().map(|late| format!("{name}: {late}")));
+            }
+            self.forgotten(&name)
+                .look_at(config.stages.gallery.as_deref());
+            forgot.galleries.extend(config.stages.gallery);
+            forgot.cameras.push(name);
+        }
+        if !forgot.cameras.is_empty() {
+            let forgetting = Forgetting {
+                person,
+                others: &others,
+            };
+            let late = self.webhooks.forget(&forgetting, deadline);
+            forgot.unfinished.extend(late);
+        }
+        forgot.galleries.sort();
+        forgot.galleries.dedup();
+        forgot
+    }
+}
+
+/// The canonical path of a file that may not be there yet.
+fn canonical(path: PathBuf) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => canonical(folder.to_owned()).join(name),
+        _ => path,
     }
 }
 
@@ -62,6 +152,15 @@ impl CameraOutputs {
     pub fn new(config: &Camera, shared: &Arc<Shared>) -> Result<Self> {
         let telemetry = shared.telemetry.camera(&config.name);
         let lines = Arc::new(Lines::new(config, shared)?);
+        let running = Running {
+            config: config.clone(),
+            lines: Arc::downgrade(&lines),
+        };
+        shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(config.name.clone(), running);
         let hub = (config.restream || config.segments.is_some()).then(Arc::<Hub>::default);
         let recorder = hub
             .as_ref()

@@ -74,6 +74,16 @@ impl Reporter {
         }
     }
 
+    /// Says nothing more of a person until they come as somebody new.
+    pub fn forget(&mut self, person: &str) {
+        self.scene.forget(person);
+    }
+
+    /// Where its lines go.
+    pub fn writer(&self) -> Option<&Arc<Writer>> {
+        self.writer.as_ref()
+    }
+
     /// The camera's pipeline ended.
     pub fn lost(&mut self, moment: Moment) {
         if let Some(happening) = self.scene.camera_lost() {

@@ -12,6 +12,9 @@ use jiff::Timestamp;
 use super::dated::{Dated, private_folder};
 use crate::live::config::Rotation;
 
+/// A path that leads to another file each time it is opened is written to after so many.
+const ATTEMPTS: usize = 10;
+
 /// See the module.
 pub struct Rotated {
     path: PathBuf,
@@ -41,22 +44,19 @@ impl Rotated {
         }
     }
 
-    /// Writes `line`, which ends in a line break, whole or not at all.
+    /// Writes `line`, which ends in a line break, whole or not at all. Waits while somebody else holds the
+    /// file's lock: `facepipe forget`, when it puts another file in its place.
     pub fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        self.tick()?;
-        if let Some(open) = &self.open
-            && open.length > 0
-            && open.length + line.len() as u64 > self.rotation.max_size
-        {
-            self.rotate()?;
+        let mut open = self.hold()?;
+        if self.is_due(&open, line.len() as u64) {
+            self.rotate(open)?;
+            open = self.hold()?;
         }
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => none.insert(Open::new(&self.path)?),
-        };
         let written = match open.file.write(line) {
             Ok(n) if n == line.len() => {
                 open.length += n as u64;
+                open.release();
+                self.open = Some(open);
                 return Ok(());
             }
             Ok(_) => Err(io::ErrorKind::StorageFull.into()),
@@ -64,30 +64,55 @@ impl Rotated {
         };
         // What cannot be taken back now is repaired when the file is opened again.
         let _ = open.file.set_len(open.length);
-        self.open = None;
         written
     }
 
     /// Closes a file that is old enough, or that somebody took away.
     pub fn tick(&mut self) -> io::Result<()> {
-        let Some(open) = &self.open else {
+        let Some(open) = self.open.take() else {
             return Ok(());
         };
+        open.lock();
         if !open.is_at(&self.path) {
-            self.open = None;
             return Ok(());
         }
-        let young = |since: Instant| since.elapsed() < self.rotation.max_age;
-        if open.length > 0 && !open.since.is_some_and(young) {
-            self.rotate()?;
+        if self.is_due(&open, 0) {
+            return self.rotate(open);
         }
+        open.release();
+        self.open = Some(open);
         Ok(())
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
+    /// The file at the path, with its lock held: another one may have taken its place.
+    fn hold(&mut self) -> io::Result<Open> {
+        for _ in 0..ATTEMPTS {
+            let open = match self.open.take() {
+                Some(open) => {
+                    open.lock();
+                    open
+                }
+                None => Open::new(&self.path)?,
+            };
+            if open.is_at(&self.path) {
+                return Ok(open);
+            }
+        }
+        Open::new(&self.path)
+    }
+
+    /// Whether a file is to be closed before `more` bytes are written.
+    fn is_due(&self, open: &Open, more: u64) -> bool {
+        let young = |since: Instant| since.elapsed() < self.rotation.max_age;
+        let full = more > 0 && open.length + more > self.rotation.max_size;
+        open.length > 0 && (full || !open.since.is_some_and(young))
+    }
+
+    /// Closes a file that is at the path and whose lock is held.
+    fn rotate(&mut self, open: Open) -> io::Result<()> {
         let to = self.dated.free(Timestamp::now());
         fs::rename(&self.path, &to)?;
-        self.open = None;
+        drop(open);
         self.closed.push_back(to);
         if self.rotation.keep > 0 {
             remove_oldest(&mut self.closed, self.rotation.keep);
@@ -111,6 +136,7 @@ pub fn remove_oldest(files: &mut VecDeque<PathBuf>, keep: usize) {
 }
 
 impl Open {
+    /// With its lock held.
     fn new(path: &Path) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             private_folder(folder)?;
@@ -121,6 +147,8 @@ impl Open {
             .create(true)
             .mode(0o600)
             .open(path)?;
+        // A file system without locks has nobody to wait for.
+        let _ = file.lock();
         let metadata = file.metadata()?;
         let torn = torn(&mut file, metadata.len())?;
         if torn > 0 {
@@ -142,6 +170,14 @@ impl Open {
             length: metadata.len() - torn,
             since: Instant::now().checked_sub(age),
         })
+    }
+
+    fn lock(&self) {
+        let _ = self.file.lock();
+    }
+
+    fn release(&self) {
+        let _ = self.file.unlock();
     }
 
     fn is_at(&self, path: &Path) -> bool {

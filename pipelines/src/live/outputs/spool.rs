@@ -44,7 +44,11 @@ impl Spool {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let path = folder.join(format!("{name}.jsonl"));
+        Self::at(folder.join(format!("{name}.jsonl")))
+    }
+
+    /// The same of a file.
+    pub fn at(path: PathBuf) -> (Self, Vec<(String, String)>) {
         let mut spool = Self {
             path,
             file: None,
@@ -96,6 +100,20 @@ impl Spool {
             self.append(&Entry::Done { id: id.to_owned() })
         };
         self.note(written);
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Drops events, and every trace of those that are done with. Whether the file is without them.
+    pub fn purge<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) -> bool {
+        for id in ids {
+            self.remove(id);
+        }
+        let written = self.rewrite();
+        self.note(written);
+        !self.failing
     }
 
     fn insert(&mut self, id: &str, body: &str) {
@@ -204,6 +222,17 @@ mod tests {
         assert!(!spool.path.exists(), "nothing waits");
         spool.add("event-12", "{}");
         assert_eq!(ids(&open().1), ["event-12"]);
+        spool.add("event-13", "{}");
+        spool.done("event-12");
+        spool.add("event-14", "{}");
+        // Also what was done with is gone from the file.
+        assert!(spool.purge(["event-13"]));
+        let text = fs::read_to_string(&spool.path).expect("readable");
+        assert!(
+            text.contains("event-14") && text.lines().count() == 1,
+            "{text}"
+        );
+        assert_eq!(ids(&open().1), ["event-14"]);
         assert_eq!(Spool::open(&state, "http://other/").1, []);
     }
 

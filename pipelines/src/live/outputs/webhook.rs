@@ -1,6 +1,6 @@
 //! Events to other programs: POST, tried again until it is taken.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -49,6 +49,62 @@ impl Webhooks {
         started.insert(config.url.clone(), webhook.clone());
         Ok(webhook)
     }
+
+    /// Drops the events that name a person, also those that wait for an address of an earlier
+    /// configuration. Returns what is not done by the deadline.
+    pub fn forget(&self, forgetting: &Forgetting, deadline: Instant) -> Vec<String> {
+        // None is started meanwhile.
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = started.iter();
+        let mut late: Vec<String> = all
+            .filter_map(|(url, webhook)| {
+                let why = webhook.forget(forgetting, deadline).err()?;
+                Some(format!("{}: {why}", label(url)))
+            })
+            .collect();
+        let running: BTreeSet<PathBuf> = started
+            .values()
+            .map(|webhook| lock(&webhook.state).spool.path().to_owned())
+            .collect();
+        let entries = self.folder.as_ref().ok().map(std::fs::read_dir);
+        for entry in entries.into_iter().flatten().flatten().flatten() {
+            let path = entry.path();
+            let is_spool = path.extension().is_some_and(|e| e == "jsonl");
+            if !is_spool || running.contains(&path) {
+                continue;
+            }
+            let (mut spool, left) = Spool::at(path);
+            let meant = left.iter().filter(|(_, body)| forgetting.is_meant(body));
+            if !spool.purge(meant.map(|(id, _)| id.as_str())) {
+                late.push(format!("{} cannot be written", spool.path().display()));
+            }
+        }
+        late
+    }
+}
+
+/// Which events are dropped when a person is forgotten.
+pub struct Forgetting<'a> {
+    pub person: &'a str,
+    /// The cameras that go on naming them.
+    pub others: &'a BTreeSet<String>,
+}
+
+impl Forgetting<'_> {
+    fn is_meant(&self, body: &str) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            name: Option<String>,
+            camera: Option<String>,
+        }
+        // What is no event names nobody.
+        serde_json::from_str(body).is_ok_and(|body: Body| {
+            body.name.as_deref() == Some(self.person)
+                && !body
+                    .camera
+                    .is_some_and(|camera| self.others.contains(&camera))
+        })
+    }
 }
 
 /// One event on its way.
@@ -65,12 +121,14 @@ struct Parcel {
 pub struct Webhook {
     config: Mutex<config::Webhook>,
     state: Mutex<State>,
-    more: Condvar,
+    changed: Condvar,
 }
 
 struct State {
     waiting: VecDeque<Parcel>,
     spool: Spool,
+    /// The event that is being sent.
+    sending: Option<String>,
 }
 
 impl Webhook {
@@ -94,8 +152,12 @@ impl Webhook {
         }
         let webhook = Arc::new(Self {
             config: Mutex::new(config.clone()),
-            state: Mutex::new(State { waiting, spool }),
-            more: Condvar::new(),
+            state: Mutex::new(State {
+                waiting,
+                spool,
+                sending: None,
+            }),
+            changed: Condvar::new(),
         });
         let weak = Arc::downgrade(&webhook);
         std::thread::Builder::new()
@@ -122,22 +184,59 @@ impl Webhook {
         }
         state.spool.add(&parcel.id, &parcel.body);
         state.waiting.push_back(parcel);
-        self.more.notify_one();
+        self.changed.notify_all();
+    }
+
+    /// Drops the events that are meant; one that is being sent is waited for. Fails with the reason if
+    /// that is not done by the deadline.
+    fn forget(&self, forgetting: &Forgetting, deadline: Instant) -> Result<(), &'static str> {
+        let mut state = lock(&self.state);
+        let (gone, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|parcel| forgetting.is_meant(&parcel.body));
+        state.waiting = VecDeque::from(waiting);
+        if !state
+            .spool
+            .purge(gone.iter().map(|parcel| parcel.id.as_str()))
+        {
+            return Err("events that wait for it are on the disk, which cannot be written");
+        }
+        let is_sent = |state: &mut State| {
+            let mut gone = gone.iter();
+            gone.any(|parcel| state.sending.as_ref() == Some(&parcel.id))
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (state, waited) = self
+            .changed
+            .wait_timeout_while(state, left, is_sent)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+        match waited.timed_out() {
+            true => Err("an event with the name is being sent to it"),
+            false => Ok(()),
+        }
     }
 
     /// The oldest event that waits, once there is one; it stays in its place.
     fn first(&self) -> Option<Parcel> {
         let state = lock(&self.state);
-        let (state, _) = self
-            .more
+        let (mut state, _) = self
+            .changed
             .wait_timeout_while(state, Duration::from_secs(1), |s| s.waiting.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        state.waiting.front().cloned()
+        let first = state.waiting.front().cloned();
+        state.sending = first.as_ref().map(|first| first.id.clone());
+        first
+    }
+
+    fn sent(&self) {
+        lock(&self.state).sending = None;
+        self.changed.notify_all();
     }
 
     fn done(&self, id: &str) {
         let mut state = lock(&self.state);
-        // It may have been dropped for newer ones meanwhile.
+        // It may have been dropped meanwhile, for newer ones or because it was to be forgotten.
         if state.waiting.front().is_some_and(|first| first.id == id) {
             state.waiting.pop_front();
             state.spool.done(id);
@@ -175,7 +274,9 @@ fn deliver_all(webhook: &Weak<Webhook>, label: &str) {
             continue;
         };
         let config = lock(&webhook.config).clone();
-        match post(&config, &parcel) {
+        let answer = post(&config, &parcel);
+        webhook.sent();
+        match answer {
             Answer::Taken => {
                 webhook.done(&parcel.id);
                 if std::mem::take(&mut failing) {

@@ -45,10 +45,16 @@ struct Line {
     telemetry: Arc<telemetry::Camera>,
 }
 
+enum Item {
+    Line(Line),
+    /// To be answered when everything before it is in the file.
+    Flush(mpsc::Sender<()>),
+}
+
 /// Writes lines to one file. Dropped, it finishes the file.
 pub struct Writer {
     /// `None` at the end.
-    lines: Option<mpsc::SyncSender<Line>>,
+    lines: Option<mpsc::SyncSender<Item>>,
     done: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -77,10 +83,33 @@ impl Writer {
             text,
             telemetry: telemetry.clone(),
         };
-        let sent = self.lines.as_ref().map(|lines| lines.try_send(line));
+        let sent = self
+            .lines
+            .as_ref()
+            .map(|lines| lines.try_send(Item::Line(line)));
         if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
             telemetry.output_errors.inc();
         }
+    }
+
+    /// Waits until the lines that were handed over are in the file, or lost. `false` if they are not by
+    /// the deadline.
+    pub fn flush(&self, deadline: Instant) -> bool {
+        let (written, done) = mpsc::channel();
+        let mut item = Item::Flush(written);
+        while let Some(lines) = &self.lines {
+            match lines.try_send(item) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(back)) => item = back,
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        done.recv_timeout(left).is_ok()
     }
 }
 
@@ -100,11 +129,16 @@ struct Failure {
     lost: u64,
 }
 
-fn write_all(lines: &mpsc::Receiver<Line>, mut file: Rotated, name: &str) {
+fn write_all(lines: &mpsc::Receiver<Item>, mut file: Rotated, name: &str) {
     let mut failure: Option<Failure> = None;
     loop {
         let line = match lines.recv_timeout(RETRY) {
-            Ok(line) => line,
+            Ok(Item::Line(line)) => line,
+            Ok(Item::Flush(written)) => {
+                // Fails only if nobody waits any more.
+                let _ = written.send(());
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(error) = file.tick() {
                     tracing::warn!("{name}: {error}");

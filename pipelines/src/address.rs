@@ -1,0 +1,192 @@
+//! Addresses as people may see them: without passwords and tokens. Cameras take them before the host, in
+//! the query, and in the path.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+/// What stands in the place of a secret.
+const MASK: &str = "***";
+
+/// What is told of an address's query: which of the streams is meant, and how it is sent.
+const HARMLESS: [&str; 28] = [
+    "audio",
+    "audiocodec",
+    "cam",
+    "camera",
+    "ch",
+    "channel",
+    "chn",
+    "codec",
+    "fps",
+    "h",
+    "height",
+    "inst",
+    "multicast",
+    "profile",
+    "proto",
+    "quality",
+    "res",
+    "resolution",
+    "stream",
+    "streamtype",
+    "subtype",
+    "t",
+    "transport",
+    "transportmode",
+    "unicast",
+    "video",
+    "videocodec",
+    "width",
+];
+
+/// Parts of names of what is secret wherever it stands.
+const SECRET: [&str; 9] = [
+    "pass", "pwd", "psw", "token", "secret", "key", "auth", "sig", "cred",
+];
+
+/// `text` without the secrets in its addresses, whole ones and those that lack scheme and host.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") && !text.contains('=') {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_inclusive(|c: char| c.is_whitespace() || "\"'`<>".contains(c)) {
+        // Behind an address in a sentence.
+        let end = word.trim_end_matches(|c: char| c.is_whitespace() || "\"'`<>,;:.)…".contains(c));
+        out += &address(end);
+        out += &word[end.len()..];
+    }
+    out.into()
+}
+
+/// The input of a command as it is printed and stored: the path of a file, or an address without secrets.
+pub fn shown(input: &Path) -> String {
+    let text = input.display().to_string();
+    match text.contains("://") && !input.exists() {
+        true => masked(&text).into_owned(),
+        false => text,
+    }
+}
+
+fn address(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else {
+        return pieces(word, "?#&;", place);
+    };
+    let (before, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let (host, path) = before.split_at(before.find('/').unwrap_or(before.len()));
+    let host = match host.rsplit_once('@') {
+        Some((credentials, host)) => match credentials.split_once(':') {
+            Some((user, _)) => format!("{user}:{MASK}@{host}"),
+            None => format!("{credentials}@{host}"),
+        },
+        None => host.to_owned(),
+    };
+    let path = pieces(path, "/&;", place);
+    let query = pieces(query, "?#&;", self::query);
+    format!("{scheme}://{host}{path}{query}")
+}
+
+/// `text` with every piece between separators cut off where its secret begins.
+fn pieces(text: &str, separators: &str, secret: impl Fn(&str) -> Option<usize>) -> String {
+    let mut out = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c| separators.contains(c)) {
+        let body = piece.trim_end_matches(|c| separators.contains(c));
+        match secret(body).filter(|at| *at < body.len()) {
+            Some(at) => {
+                out += &body[..at];
+                out += MASK;
+            }
+            None => out += body,
+        }
+        out += &piece[body.len()..];
+    }
+    out
+}
+
+/// Where the secret of a part of a path begins: behind the `=` of a key that says so, of which some
+/// cameras have several, as in `user=admin_password=x`.
+fn place(part: &str) -> Option<usize> {
+    let mut ends = part.match_indices('=').map(|(at, _)| at);
+    let key = |end: usize| {
+        let letters = |c: char| !c.is_ascii_alphanumeric();
+        part[..end].rsplit(letters).next().unwrap_or_default()
+    };
+    ends.find(|end| is_secret(key(*end))).map(|end| end + 1)
+}
+
+/// The same of a part of a query, in which everything may be secret that is not known to be harmless.
+fn query(part: &str) -> Option<usize> {
+    let Some((key, _)) = part.split_once('=') else {
+        return Some(0);
+    };
+    match HARMLESS.contains(&key.to_ascii_lowercase().as_str()) {
+        true => place(part),
+        false => Some(key.len() + 1),
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["p", "pw", "pin", "code", "sid", "session"].contains(&key.as_str())
+        || SECRET.iter().any(|part| key.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lose_their_secrets() {
+        for (text, expected) in [
+            (
+                "rtsp://cam/stream?user=a&password=b",
+                "rtsp://cam/stream?user=***&password=***",
+            ),
+            (
+                "'rtsp://cam/1?token=x&channel=2': no",
+                "'rtsp://cam/1?token=***&channel=2': no",
+            ),
+            (
+                "rtsp://cam/1?token=x: refused",
+                "rtsp://cam/1?token=***: refused",
+            ),
+            ("rtsp://me:hunter2@cam:554/1", "rtsp://me:***@cam:554/1"),
+            ("rtsp://me:a@b@cam/1", "rtsp://me:***@cam/1"),
+            ("rtsp://cam/1?abc", "rtsp://cam/1?***"),
+            ("rtsp://cam/1#k=v", "rtsp://cam/1#k=***"),
+            (
+                "rtsp://cam/user=admin&password=x&channel=1",
+                "rtsp://cam/user=admin&password=***&channel=1",
+            ),
+            (
+                "rtsp://cam/user=admin_password=tl_channel=1.sdp?",
+                "rtsp://cam/user=admin_password=***?",
+            ),
+            (
+                "PLAY /live?user=me&password=b RTSP/1.0",
+                "PLAY /live?user=me&password=*** RTSP/1.0",
+            ),
+            (
+                "cam/live?token=b does not exist",
+                "cam/live?token=*** does not exist",
+            ),
+            // Nothing to hide.
+            (
+                "rtsp://cam/1?channel=1&subtype=0",
+                "rtsp://cam/1?channel=1&subtype=0",
+            ),
+            ("frames=12 of film?x=y.mp4", "frames=12 of film?x=y.mp4"),
+            ("no address, a = b", "no address, a = b"),
+            ("", ""),
+        ] {
+            assert_eq!(masked(text), expected);
+            assert_eq!(masked(expected), expected, "masked twice");
+        }
+    }
+
+    #[test]
+    fn only_addresses_are_shown_without_something() {
+        assert_eq!(shown(Path::new("rtsp://c/1?pw=x")), "rtsp://c/1?pw=***");
+        assert_eq!(shown(Path::new("/films/a?pw=x.mp4")), "/films/a?pw=x.mp4");
+    }
+}
