@@ -2,14 +2,13 @@
 //! looked for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::file::{hex, read_at_most};
 use crate::geometry::Point;
 
 /// What a model is for.
@@ -205,27 +204,6 @@ const MOST_DIMENSIONS: usize = 8192;
 /// The longest name of an input or of a dimension.
 const LONGEST_NAME: usize = 256;
 
-/// A whole file of at most `limit` bytes.
-fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-    let failed = |e| Error::reading(path, e);
-    let file = File::open(path).map_err(failed)?;
-    let mut length = file.metadata().map_err(failed)?.len();
-    let mut bytes = Vec::new();
-    if length <= limit {
-        bytes.reserve_exact(length as usize);
-        // A pipe has no length, and a file may grow.
-        let read = file.take(limit + 1).read_to_end(&mut bytes);
-        length = read.map_err(failed)? as u64;
-    }
-    if length > limit {
-        return Err(Error::invalid(
-            path,
-            format!("longer than {limit} bytes, the most that is read"),
-        ));
-    }
-    Ok(bytes)
-}
-
 impl Model {
     /// Finds a model by name on the [`search_path`], or by the path of its `.onnx` file.
     pub fn find(name: &str) -> Result<Self, Error> {
@@ -272,7 +250,7 @@ impl Model {
             )));
         }
         let path = weights.with_extension("json");
-        let text = read_limited(&path, LONGEST_DESCRIPTOR).map_err(|error| match error {
+        let text = read_at_most(&path, LONGEST_DESCRIPTOR).map_err(|error| match error {
             Error::NotFound(_) => Error::NotFound(format!(
                 "{} has no descriptor: expected {} beside it ({DESCRIPTOR_HELP})",
                 weights.display(),
@@ -299,15 +277,12 @@ impl Model {
 
     /// Reads the weights, to be checked with [`check_weights`](Self::check_weights) before use.
     pub fn read_unchecked(&self) -> Result<Vec<u8>, Error> {
-        read_limited(&self.weights, LARGEST_WEIGHTS)
+        read_at_most(&self.weights, LARGEST_WEIGHTS)
     }
 
     /// The sha256 of weights in hexadecimal, which must be the descriptor's.
     pub fn check_weights(&self, bytes: &[u8]) -> Result<String, Error> {
-        let found: String = Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let found = hex(&Sha256::digest(bytes));
         match &self.descriptor.source {
             Some(source) if !source.sha256.eq_ignore_ascii_case(&found) => Err(Error::invalid(
                 &self.weights,
@@ -427,6 +402,8 @@ impl Descriptor {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

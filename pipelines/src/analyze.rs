@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueHint;
+use face_core::file::{hex, sha256_of};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -42,7 +43,8 @@ use crate::{Outcome, address, interrupt, record, stages};
 ///   thumbnails/         the best picture of each track
 ///
 /// As a file is known to its end, name, age and gender of a face are those of its whole track, also
-/// on the track's first frame. What was analysed before and has not changed is not analysed again.
+/// on the track's first frame. What was analysed before is not analysed again, unless it has changed or
+/// one of its files is gone or damaged.
 /// Ctrl-C leaves the results of the inputs that are done; the same command goes on from there.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -157,8 +159,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
         let done = earlier.get(&name).filter(|e| e.fingerprint == fingerprint);
         let before = done.filter(|_| !args.force).and_then(|_| {
             let folder = args.output.join(&name);
-            let summary = record::read(&folder.join("summary.json")).ok()?;
-            eprintln!("analyze: {} was done before", address::shown(&input.path));
+            let summary: Summary = record::read(&folder.join("summary.json")).ok()?;
+            let input = address::shown(&input.path);
+            if let Some(damage) = summary.damage(&folder) {
+                eprintln!("analyze: {input} is analysed again: {damage}");
+                return None;
+            }
+            eprintln!("analyze: {input} was done before");
             Some(State::DoneBefore(Headline::new(folder, summary)))
         });
         let task = Task {
@@ -207,11 +214,7 @@ fn conclude(reports: &[Report]) -> Result<Outcome> {
 /// All that the results depend on besides the input.
 fn settings(args: &Args, model_sha256: &str) -> Result<String> {
     let gallery = match &args.stages.gallery {
-        Some(path) => {
-            let bytes = std::fs::read(path)
-                .with_context(|| format!("{} cannot be read", path.display()))?;
-            digest(&[&bytes])
-        }
+        Some(path) => sha256_of(path)?.1,
         None => String::new(),
     };
     Ok(format!(
@@ -230,7 +233,7 @@ fn digest(parts: &[&(impl AsRef<[u8]> + ?Sized)]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 /// Works on all tasks, several at once, and reports at their places.

@@ -17,11 +17,12 @@ use serde::Serialize;
 use self::sheet::Tile;
 use self::tracks::{Results, Track};
 use crate::analyze::Lock;
+use crate::enroll::read_image;
 use crate::output::{Output, OutputFolder};
 use crate::record::{Cluster, Clusters};
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt};
-pub use tracks::Embeddings;
+pub use tracks::{Embeddings, LARGEST_FILE};
 
 /// How far tracks may be apart, on average, to be one person: so much of the distance up to which the model
 /// takes two faces for one. Less than all of it, as two people in one cluster cannot be told apart
@@ -320,10 +321,8 @@ fn clock(ns: u64) -> String {
 /// The picture of a track, if it has one that can be read, and where it is from.
 fn tile(folder: &Path, track: &Track) -> Tile {
     let thumbnail = track.summary.thumbnail.as_ref();
-    let picture = thumbnail.and_then(|name| {
-        let picture = image::open(folder.join(&track.key.folder).join(name)).ok()?;
-        Some(picture.into_rgb8())
-    });
+    let picture =
+        thumbnail.and_then(|name| read_image(&folder.join(&track.key.folder).join(name)).ok());
     let id = track.key.track;
     let times = (track.summary.track.first_pts, track.summary.track.last_pts);
     let second = match times {

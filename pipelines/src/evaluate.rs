@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueHint;
+use face_core::file::read_text_at_most;
 
 use self::print::Report;
 use self::score::{Score, Scorer};
@@ -154,14 +155,8 @@ fn check_files(args: &Args) -> Result<()> {
 const LONGEST_NAMES: u64 = 16 << 20;
 
 fn read_names(path: &Path) -> Result<HashMap<String, String>> {
-    let read = || {
-        let mut text = String::new();
-        let file = File::open(path).context("it cannot be read")?;
-        let length = file.take(LONGEST_NAMES + 1).read_to_string(&mut text)?;
-        ensure!(length as u64 <= LONGEST_NAMES, "it is longer than 16 MiB");
-        truth::read_names(&text)
-    };
-    read().with_context(|| path.display().to_string())
+    let text = read_text_at_most(path, LONGEST_NAMES)?;
+    truth::read_names(&text).with_context(|| path.display().to_string())
 }
 
 fn read_truth(args: &Args, names: &HashMap<String, String>) -> Result<Truth> {

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 mod camera;
+mod check;
 pub mod config;
 pub mod control;
 mod forgotten;
@@ -64,9 +65,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     camera::share_memory();
-    let config = Config::read(&args.config)?;
+    let (config, places) = Config::read_with_places(&args.config)?;
     if args.check {
-        config.check_galleries()?;
+        check::check(&config, &places).map_err(|problems| problems.of_file(&args.config))?;
         eprintln!(
             "live: {} is good: {}",
             args.config.display(),
@@ -188,7 +189,9 @@ impl Fleet {
         let new = match Config::read(&args.config) {
             Ok(new) => new,
             Err(error) => {
-                tracing::error!("{error:#}; the configuration in use stays");
+                for line in format!("{error:#}").lines() {
+                    tracing::error!("{line}; the configuration in use stays");
+                }
                 return current;
             }
         };

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! DIR/NAME/faces.jsonl          a line a frame and a track, as facemetajson prints them
-//! DIR/NAME/summary.json         a Summary; written last, so a folder with it is complete
+//! DIR/NAME/summary.json         a Summary; written last, with size and sha256 of the others
 //! DIR/NAME/tracks.safetensors   `embeddings` [N, D] f32, normalised; metadata: `tracks`, a JSON array of
 //!                               the track of each row, and `model`, `model-sha256`
 //! DIR/NAME/thumbnails/ID.jpg    the best picture of a track
@@ -13,13 +13,16 @@
 //! DIR/clusters/ID.png           the contact sheet of a cluster
 //! ```
 
+mod files;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use face_core::file::{Lines, read_at_most};
 use serde::{Deserialize, Serialize};
+
+pub use files::Written;
 
 /// The name of a face that nobody in the gallery has, unless `unknown-label` says otherwise.
 pub const UNKNOWN: &str = "Unknown";
@@ -110,6 +113,9 @@ pub struct Summary {
     pub people: Vec<Person>,
     /// All tracks, in order of their ids.
     pub tracks: Vec<TrackSummary>,
+    /// The other files of the folder, by their paths in it.
+    #[serde(default)]
+    pub files: BTreeMap<String, Written>,
 }
 
 /// A named person in one input.
@@ -176,26 +182,41 @@ pub struct ClusterTrack {
     pub track: u64,
 }
 
+/// The longest line, in bytes: tens of thousands of faces on one frame.
+pub const LONGEST_LINE: u64 = 16 << 20;
+
+/// The longest document, in bytes: a summary of a million tracks.
+const LONGEST_DOCUMENT: u64 = 512 << 20;
+
 /// Reads JSON lines one by one; an error names file and line. Empty lines are skipped.
 pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Line>>> {
-    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let name = path.display().to_string();
-    Ok(BufReader::new(file)
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.as_ref().is_ok_and(|l| l.trim().is_empty()))
-        .map(move |(i, line)| {
-            let parsed = line
-                .map_err(anyhow::Error::from)
-                .and_then(|line| Ok(serde_json::from_str(&line)?));
-            parsed.with_context(|| format!("{name}, line {}", i + 1))
-        }))
+    let lines = Lines::open(path, LONGEST_LINE);
+    let mut lines = lines.with_context(|| format!("{name} cannot be read"))?;
+    let mut text = String::new();
+    let mut ended = false;
+    Ok(std::iter::from_fn(move || {
+        while !ended {
+            let parsed = match lines.next_into(&mut text) {
+                Ok(false) => break,
+                Ok(true) if text.trim().is_empty() => continue,
+                Ok(true) => serde_json::from_str(&text).map_err(anyhow::Error::from),
+                Err(error) => {
+                    // What comes next may be the rest of this line.
+                    ended = true;
+                    Err(error.into())
+                }
+            };
+            return Some(parsed.with_context(|| format!("{name}, line {}", lines.number())));
+        }
+        None
+    }))
 }
 
 /// Reads one JSON document; an error names the file.
 pub fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_reader(BufReader::new(file))
+    let bytes = read_at_most(path, LONGEST_DOCUMENT)?;
+    serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is not what facepipe writes", path.display()))
 }
 

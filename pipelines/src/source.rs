@@ -1,5 +1,6 @@
 //! The input of a pipeline: found, decoded, made whole pictures, and linked to what takes it.
 
+pub mod multipart;
 mod streams;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ impl Source {
     ) -> Result<Self> {
         let source = make("uridecodebin")?;
         set(&source, "uri", uri)?;
+        multipart::play(&source);
         pipeline.add(&source)?;
         Ok(Self {
             input: input.to_owned(),

@@ -128,8 +128,9 @@ fn process(overview: &Overview) -> String {
 /// The address that `[server]` of a configuration names. The rest is not looked at: its passwords are
 /// none of our business.
 fn url_of(path: &Path) -> Result<String> {
+    let text = config::read_text(path)?;
     let read = || -> Result<config::Server> {
-        let table: toml::Table = toml::from_str(&std::fs::read_to_string(path)?)?;
+        let table: toml::Table = toml::from_str(&text)?;
         let server = table.get("server").cloned();
         Ok(server.map_or_else(|| Ok(config::Server::default()), toml::Value::try_into)?)
     };

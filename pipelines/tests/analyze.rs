@@ -1,6 +1,8 @@
 //! `facepipe analyze` as its users run it, on real photos and videos.
 
 mod common;
+#[path = "common/mjpeg.rs"]
+mod mjpeg;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -153,6 +155,44 @@ fn a_folder_is_analysed_and_what_is_broken_does_not_stop_the_rest() {
     assert_code(&output, 0);
     assert!(!stderr(&output).contains("was done before"));
     assert_eq!(names(&results), ["ann", "band"]);
+}
+
+#[test]
+fn damaged_results_are_made_again_in_their_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let band = copy("multi_face.jpg", &folder.path().join("band.jpg"));
+    let results = folder.path().join("results");
+    let analyse = || {
+        let output = run(&mut analyze(&[&band], &results));
+        assert_code(&output, 0);
+        assert_eq!(names(&results), ["band"]);
+        stderr(&output)
+    };
+    analyse();
+    assert!(analyse().contains("was done before"));
+    let thumbnails = names(&results.join("band/thumbnails"));
+    let thumbnail = format!("thumbnails/{}", thumbnails[0]);
+    let cut = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+    for (name, left) in [
+        ("faces.jsonl", None),
+        ("tracks.safetensors", Some(cut)),
+        (thumbnail.as_str(), Some(cut)),
+        ("summary.json", Some(cut)),
+    ] {
+        let path = results.join("band").join(name);
+        let whole = fs::read(&path).expect("written");
+        match left {
+            Some(cut) => fs::write(&path, cut(&whole)).expect("writable"),
+            None => fs::remove_file(&path).expect("there"),
+        }
+        let said = analyse();
+        assert!(!said.contains("was done before"), "{name}: {said}");
+        // Without its summary, nobody knows what the rest is of.
+        let told = said.contains("analysed again") && said.contains(name);
+        assert!(told || name == "summary.json", "{name}: {said}");
+        assert_eq!(fs::read(&path).expect("there").len(), whole.len(), "{name}");
+    }
+    assert!(analyse().contains("was done before"));
 }
 
 #[test]
@@ -319,4 +359,23 @@ fn ctrl_c_leaves_whole_results_and_the_next_run_goes_on() {
     assert_eq!(stderr(&output).matches("was done before").count(), 1);
     assert_eq!(names(&results), ["WolfgangLanger_Pexels", "single_face"]);
     assert_eq!(summary(&results, "WolfgangLanger_Pexels")["frames"], 472);
+}
+
+#[test]
+fn motion_jpeg_over_http_is_a_video() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let door = mjpeg::Camera::start(20);
+    let output = run(&mut analyze(&[Path::new(&door.uri)], folder.path()));
+    assert_code(&output, 0);
+    let (frames, _) = lines(folder.path(), "mj");
+    assert_eq!(frames.len(), 20);
+    let times: Vec<_> = frames.iter().map(|frame| frame["pts"].as_u64()).collect();
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+    let summary = summary(folder.path(), "mj");
+    let seconds = summary["duration_ns"].as_f64().expect("a number") / 1e9;
+    assert!(seconds > 1.0, "{seconds} s");
+    assert!(
+        summary["tracks"][0]["frames"].as_u64() > Some(10),
+        "{summary}"
+    );
 }

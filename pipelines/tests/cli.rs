@@ -660,3 +660,90 @@ fn bench_prints_a_table_and_says_what_it_cannot_read() {
         stderr(&output)
     );
 }
+
+/// Runs a command with so little memory that it dies where it reads without end.
+fn run_small(arguments: &[&str], input: &[u8]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -v 6000000; exec timeout 120 \"$0\" \"$@\""])
+        .arg(facepipe().get_program())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("sh is installed");
+    let mut stdin = child.stdin.take().expect("piped");
+    // Fails where it is not read.
+    let _ = std::io::Write::write_all(&mut stdin, input);
+    drop(stdin);
+    let output = child.wait_with_output().expect("a child");
+    (output.status.code(), stderr(&output))
+}
+
+#[test]
+fn what_has_no_end_is_read_up_to_a_limit() {
+    let folder = people(&[("Ann", "single_face.jpg")]);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let link = |name: &str| {
+        let link = folder.path().join(name);
+        fs::create_dir_all(link.parent().expect("in a folder")).expect("writable");
+        std::os::unix::fs::symlink("/dev/zero", &link).expect("writable");
+        link.display().to_string()
+    };
+    let zero = "/dev/zero";
+    let empty = path("empty.jsonl");
+    fs::write(&empty, "").expect("writable");
+    link("endless/Ann/photo.jpg");
+    let clip = media("single_face.mp4").display().to_string();
+    let out = path("out.jsonl");
+    let commands: &[(&[&str], &str)] = &[
+        (&["live", "--check", zero], zero),
+        (&["top", "--once", "--config", zero], zero),
+        (&["run", zero], zero),
+        (&["evaluate", zero, &empty], zero),
+        (&["evaluate", &empty, zero], zero),
+        (&["evaluate", &empty, &empty, "--names", zero], zero),
+        (
+            &["enroll", &path("endless"), "-o", &path("g.safetensors")],
+            "photo.jpg",
+        ),
+        (&["gallery", "info", zero], zero),
+        (
+            &["annotate", &clip, "--gallery", zero, "--json", &out],
+            zero,
+        ),
+        (
+            &[
+                "annotate",
+                &clip,
+                "--detector",
+                &link("m.onnx"),
+                "--json",
+                &out,
+            ],
+            "m.onnx",
+        ),
+        (&["forget", "Ann", zero], zero),
+        (&["forget", "Ann", &link("lines.jsonl")], "lines.jsonl"),
+    ];
+    for (arguments, named) in commands {
+        let (code, said) = run_small(arguments, b"");
+        assert!(
+            matches!(code, Some(1..=3)),
+            "{arguments:?}: {code:?} {said}"
+        );
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+
+    // What has an end is read from a pipe, too.
+    let config = format!(
+        "state = \"{}\"\n[server]\ndisabled = true\n[[camera]]\nname = \"door\"\nuri = \"{clip}\"\n",
+        path("state")
+    );
+    let (code, said) = run_small(&["live", "--check", "/dev/stdin"], config.as_bytes());
+    assert_eq!(code, Some(0), "{said}");
+    let endless = "#".repeat((4 << 20) + 1);
+    let (code, said) = run_small(&["live", "--check", "/dev/stdin"], endless.as_bytes());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("longer than 4194304 bytes"), "{said}");
+}

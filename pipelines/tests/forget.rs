@@ -37,10 +37,7 @@ impl World {
         assert_code(&run(&mut enroll(folder.path())), 0);
         fs::rename(folder.path().join("g.safetensors"), &gallery).expect("renamed");
         let clip = copy("single_face.mp4", &folder.path().join("clip.mp4"));
-        let photo = copy("Tom_Hanks_54745.png", &folder.path().join("tom.png"));
-        let mut command = analyze(&[&clip, &photo], &out.join("results"));
-        command.args(FAST);
-        assert_code(&run(command.arg("--gallery").arg(&gallery)), 0);
+        copy("Tom_Hanks_54745.png", &folder.path().join("tom.png"));
         let mut command = facepipe();
         command.arg("annotate").arg(&clip).args(FAST).arg("--json");
         command
@@ -48,15 +45,25 @@ impl World {
             .arg("--gallery")
             .arg(&gallery);
         assert_code(&run(&mut command), 0);
-        Self {
+        let world = Self {
             folder,
             out,
             gallery,
-        }
+        };
+        assert_code(&run(&mut world.analyze(&world.gallery)), 0);
+        world
     }
 
     fn results(&self) -> PathBuf {
         self.out.join("results")
+    }
+
+    /// The analysis of the results, with this gallery.
+    fn analyze(&self, gallery: &Path) -> Command {
+        let [clip, photo] = ["clip.mp4", "tom.png"].map(|name| self.folder.path().join(name));
+        let mut command = analyze(&[&clip, &photo], &self.results());
+        command.args(FAST).arg("--gallery").arg(gallery);
+        command
     }
 
     fn forget(&self, person: &str, options: &[&str]) -> Command {
@@ -121,6 +128,8 @@ fn nothing_is_left_of_a_person() {
     let (frames, tracks) = lines(&results, "clip");
     assert!(!tracks.is_empty() && frames.len() > 50);
     let before = files(&world.out);
+    let old_gallery = world.folder.path().join("old.safetensors");
+    fs::copy(&world.gallery, &old_gallery).expect("writable");
 
     // A trial changes nothing and says what would be.
     let output = run(&mut world.forget(ANN, &["--dry-run", "--json"]));
@@ -207,9 +216,13 @@ fn nothing_is_left_of_a_person() {
     );
     assert_eq!(mode(&events), 0o640, "who may read it is as it was");
 
-    // The results are still results, and there is nobody to forget any more.
+    // The results are still results, whole ones, and there is nobody to forget any more.
     let mut cluster = facepipe();
     assert_code(&run(cluster.arg("cluster").arg(&results)), 0);
+    let output = run(&mut world.analyze(&old_gallery));
+    assert_code(&output, 0);
+    let said = stderr(&output);
+    assert_eq!(said.matches("was done before").count(), 2, "{said}");
     let output = run(&mut world.forget("tOM", &[]));
     assert_code(&output, 1);
     assert!(

@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/live.rs"]
 mod live;
+#[path = "common/mjpeg.rs"]
+mod mjpeg;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -159,4 +161,151 @@ fn what_is_wrong_is_said_before_anything_runs() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn motion_jpeg_over_http_is_a_camera() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let door = mjpeg::Camera::start(usize::MAX);
+    let fast = "stages = { interval = 3, age-gender = false, inference-size = 320 }\n";
+    let config = camera("door", &door.uri) + "stall-timeout = \"2s\"\n" + fast;
+    let mut live = Live::start(folder.path(), &config);
+    let lines = || {
+        let lines = json_lines(&folder.path().join("door.jsonl"));
+        let frames = lines.into_iter().filter(|line| line["type"] == "frame");
+        frames.collect::<Vec<_>>()
+    };
+    live.wait("some frames", || lines().len() > 20);
+    // Its pictures carry no time; they get that of their arrival.
+    let times: Vec<u64> = lines().iter().filter_map(|l| l["pts"].as_u64()).collect();
+    assert!(
+        times.len() > 20 && times.is_sorted_by(|a, b| a < b),
+        "{times:?}"
+    );
+    assert!(times[20] - times[0] > 500_000_000, "{times:?}");
+    assert!(
+        lines()
+            .iter()
+            .any(|line| !line["faces"][0]["track"].is_null())
+    );
+
+    // Silence is noticed, and so is an end.
+    door.set_silent(true);
+    live.wait_for_log(&["door", "no frame came"], 1);
+    door.set_silent(false);
+    live.wait_for_log(&["door", "the stream is here"], 2);
+    door.set_closing(true);
+    live.wait_for_log(&["door", "the stream ended"], 1);
+    door.set_closing(false);
+    live.wait_for_log(&["door", "the stream is here"], 3);
+    assert_eq!(live.terminate().0, Some(0));
+    assert_eq!(live.said(&["ERROR"]), 0, "{}", live.log().join("\n"));
+}
+
+/// What is said of a configuration, and the exit code.
+fn check(folder: &std::path::Path, config: &str) -> (Option<i32>, String) {
+    let path = folder.join("live.toml");
+    std::fs::write(&path, config).expect("writable");
+    let output = run(facepipe().args(["live", "--check"]).arg(path));
+    (output.status.code(), stderr(&output))
+}
+
+#[test]
+fn what_cannot_run_is_not_called_good() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clip = media("single_face.mp4");
+    let clip = clip.display();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("bound");
+    let long = "x".repeat(120);
+    // Each camera is wrong in its own way, in the line behind its name.
+    let cameras = [
+        ("scheme", "uri = \"gopher://192.0.2.1/\"", "rtsp"),
+        (
+            "gone",
+            "uri = \"file:///no/such.mp4\"",
+            "/no/such.mp4 does not exist",
+        ),
+        (
+            "model",
+            &format!("stages = {{ detector = \"none-such\" }}\nuri = \"{clip}\""),
+            "`none-such`",
+        ),
+        (
+            "recognition",
+            &format!("stages = {{ model = \"yunet\" }}\nuri = \"{clip}\""),
+            "detection",
+        ),
+        (
+            "provider",
+            &format!("stages = {{ execution-provider = \"cuda\" }}\nuri = \"{clip}\""),
+            "cuda",
+        ),
+        (
+            "gallery",
+            &format!("gallery = \"none.safetensors\"\nuri = \"{clip}\""),
+            "does not exist",
+        ),
+        (
+            "lines",
+            &format!("jsonl = {{ path = \"/proc/none/x.jsonl\" }}\nuri = \"{clip}\""),
+            "/proc/none cannot be made",
+        ),
+        (
+            "segments",
+            &format!("segments = {{ folder = \"live.toml\" }}\nuri = \"{clip}\""),
+            "is no folder",
+        ),
+    ];
+    let mut config = format!("state = \"{long}\"\n[server]\nlisten = \"{taken}\"\n");
+    let mut places = Vec::new();
+    for (name, keys, needle) in cameras {
+        config += &format!("[[camera]]\nname = \"{name}\"\n{keys}\n");
+        let line = config.lines().count() - (keys.lines().count() - 1);
+        places.push((line, format!("camera `{name}`"), needle));
+    }
+    places.push((1, "state".into(), "107"));
+    places.push((3, "server.listen".into(), "in use"));
+    let (code, said) = check(folder.path(), &config);
+    assert_eq!(code, Some(1), "{said}");
+    for (line, name, needle) in &places {
+        let start = format!("live.toml:{line}:");
+        let found = said
+            .lines()
+            .any(|text| text.contains(&start) && text.contains(name) && text.contains(needle));
+        assert!(found, "{start} {name} {needle}: {said}");
+    }
+    assert_eq!(said.lines().count(), places.len(), "{said}");
+
+    let (code, said) = check(
+        folder.path(),
+        &format!(
+            "state = \"/proc/none\"\n[server]\ndisabled = true\n{}",
+            clip_camera(&clip)
+        ),
+    );
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("live.toml:1:1: state: ") && said.contains("/proc/none"),
+        "{said}"
+    );
+    let good = format!(
+        "state = \"state\"\n[server]\ndisabled = true\n{}[[camera]]\nname = \"Tür\"\nuri = \
+         \"rtsp://192.0.2.1/1\"\n",
+        clip_camera(&clip)
+    );
+    let (code, said) = check(folder.path(), &good);
+    assert_eq!(
+        (code, said.contains("is good: 2 cameras")),
+        (Some(0), true),
+        "{said}"
+    );
+    assert!(
+        !folder.path().join("state").exists(),
+        "checking makes nothing"
+    );
+}
+
+fn clip_camera(clip: &impl std::fmt::Display) -> String {
+    camera("door", &clip.to_string())
 }

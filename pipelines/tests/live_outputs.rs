@@ -113,7 +113,7 @@ impl Live {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+        live_log(&self.folder)
     }
 }
 
@@ -122,6 +122,10 @@ impl Drop for Live {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn live_log(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
 /// A table of one camera.
@@ -501,14 +505,31 @@ fn viewers_need_the_password_and_segments_play() {
     assert_private(&state);
     assert!(describe(port).contains(" 401 "));
     assert!(!views(port, "wrong", "tcp"));
+    live.wait("the wrong password is told", || {
+        live_log(folder.path()).contains("refused: a wrong user name or password")
+    });
+    let said = live.log();
     assert!(views(port, password, "tcp") && views(port, password, "udp"));
+    // Who comes with the right password and goes is nothing to warn of.
+    let after = live.log()[said.len()..].to_owned();
+    assert!(
+        !after.contains("refused") && !after.contains("rtsp"),
+        "{after}"
+    );
     live.wait("the list is full", || {
         let list = fs::read_to_string(hls.join("hall.m3u8")).unwrap_or_default();
         list.contains("#EXT-X-MEDIA-SEQUENCE:1\n")
     });
-    let log = live.log();
+    live.signal("-HUP");
+    live.wait("the configuration is read again", || {
+        live_log(folder.path()).contains("configuration read again")
+    });
     live.terminate();
+    let log = live_log(folder.path());
     assert!(!log.contains(password), "{log}");
+    for level in ["ERROR", " WARN gstreamer", " WARN glib"] {
+        assert!(!log.contains(level), "{level}: {log}");
+    }
 
     let pieces = files(&seg, "mp4");
     for path in &pieces {

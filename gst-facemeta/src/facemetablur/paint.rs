@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use face_core::file::read_at_most;
 use face_core::{Error, frame};
 use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
 
 use super::effect::Block;
 use super::planes::Component;
 
+/// The largest file of a picture, in bytes.
+const LARGEST: u64 = 64 << 20;
 /// The longest side that a picture is kept at.
 const LONGEST: u32 = 512;
 /// The side of a colour: whole chroma samples of every format.
@@ -23,8 +26,8 @@ pub struct Image {
 
 impl Image {
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = std::fs::File::open(path).map_err(|e| Error::reading(path, e))?;
-        let decoded = image::ImageReader::new(std::io::BufReader::new(file))
+        let bytes = read_at_most(path, LARGEST)?;
+        let decoded = image::ImageReader::new(std::io::Cursor::new(bytes))
             .with_guessed_format()
             .map_err(|e| Error::reading(path, e))?
             .decode()

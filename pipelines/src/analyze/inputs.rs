@@ -146,6 +146,23 @@ pub fn earlier(results: &Path) -> Result<BTreeMap<String, Earlier>> {
     Ok(found)
 }
 
+/// Whether a folder is what is left of a result whose summary is gone or damaged: there is nothing in it
+/// that `analyze` does not write. (Called only where no summary can be read.)
+fn is_remains(folder: &Path) -> bool {
+    let Ok(paths) = visible_entries(folder) else {
+        return false;
+    };
+    let ours = ["summary.json", "faces.jsonl", "tracks.safetensors"];
+    let is = |path: &PathBuf, names: &[&str]| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| names.contains(&name))
+    };
+    paths.iter().any(|path| is(path, &ours))
+        && paths
+            .iter()
+            .all(|path| is(path, &ours) || is(path, &["thumbnails"]))
+}
+
 /// The name of the folder of each input: that of its earlier results, or else a new one after its file
 /// name, which nothing in `results` has.
 pub fn names(inputs: &[Input], results: &Path, earlier: &BTreeMap<String, Earlier>) -> Vec<String> {
@@ -165,7 +182,8 @@ pub fn names(inputs: &[Input], results: &Path, earlier: &BTreeMap<String, Earlie
             let numbered = (2u64..).map(|n| format!("{base}-{n}"));
             let mut candidates = std::iter::once(base.clone()).chain(numbered);
             let is_free = |name: &String| {
-                !taken.contains(&name.to_lowercase()) && !results.join(name).exists()
+                let folder = results.join(name);
+                !taken.contains(&name.to_lowercase()) && (!folder.exists() || is_remains(&folder))
             };
             let name = candidates.find(is_free).unwrap_or(base.clone());
             taken.insert(name.to_lowercase());

@@ -131,10 +131,12 @@ impl<'a> Analyzer<'a> {
             duration_ns: overview.duration_ns,
             people: people::rank(&overview),
             tracks: overview.tracks.into_iter().map(|t| t.summary).collect(),
+            files: Default::default(),
         };
         for track in &mut summary.tracks {
             track.thumbnail = collection.thumbnails.get(&track.track.track).cloned();
         }
+        summary.note_files(folder)?;
         write::json(&summary, &folder.join("summary.json"))?;
         Ok(Ended::Whole(Box::new(summary)))
     }

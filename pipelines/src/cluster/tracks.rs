@@ -1,10 +1,10 @@
 //! The tracks of a folder of results, with their embeddings.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use face_core::file::{hex, read_at_most};
 use gstfacerecog::gallery::{ModelId, normalised};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::enroll::visible_entries;
 use crate::gallery;
 use crate::record::{self, ClusterTrack, Summary, TrackSummary};
+
+/// The largest `tracks.safetensors`, in bytes: some two million tracks.
+pub const LARGEST_FILE: u64 = 1 << 30;
 
 /// `tracks.safetensors`.
 pub struct Embeddings {
@@ -28,7 +31,7 @@ impl Embeddings {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("tracks.safetensors");
         let name = path.display();
-        let bytes = fs::read(&path).with_context(|| format!("{name} cannot be read"))?;
+        let bytes = read_at_most(&path, LARGEST_FILE)?;
         Self::parse(&bytes).with_context(|| format!("{name} is not what `facepipe analyze` writes"))
     }
 
@@ -74,7 +77,7 @@ impl Embeddings {
             model,
             dimensions,
             rows,
-            sha256: hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+            sha256: hex(&hash.finalize()),
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Reading photos.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use anyhow::Result;
+use face_core::file::read_at_most;
 use image::imageops;
-use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 
 /// Reads the photos on a thread of its own, in order, a little ahead of who takes them.
 pub fn read_ahead(photos: Vec<PathBuf>) -> Receiver<Result<RgbImage, String>> {
@@ -25,10 +27,17 @@ pub fn read_ahead(photos: Vec<PathBuf>) -> Receiver<Result<RgbImage, String>> {
     receiver
 }
 
+/// The largest file of a picture, in bytes. Decoded, none may have more either.
+const LARGEST: u64 = 512 << 20;
+
 /// Reads an image of any format, upright.
 pub fn read_image(path: &Path) -> Result<RgbImage> {
-    let reader = ImageReader::open(path)?.with_guessed_format()?;
-    let mut decoder = reader.into_decoder()?;
+    let mut reader = ImageReader::new(Cursor::new(read_at_most(path, LARGEST)?));
+    // For what does not say what it is.
+    if let Ok(format) = ImageFormat::from_path(path) {
+        reader.set_format(format);
+    }
+    let mut decoder = reader.with_guessed_format()?.into_decoder()?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::Edited;
@@ -32,7 +32,10 @@ pub enum Kind {
 /// `path` itself.
 fn walk(path: &Path, each: &mut impl FnMut(&Path)) -> Result<()> {
     let unreadable = || format!("{} cannot be read", path.display());
-    if !fs::metadata(path).with_context(unreadable)?.is_dir() {
+    let kind = fs::metadata(path).with_context(unreadable)?;
+    if !kind.is_dir() {
+        // A pipe or a device can be read once, or for ever, and not edited.
+        ensure!(kind.is_file(), "{} is no regular file", path.display());
         each(path);
         return Ok(());
     }

@@ -9,11 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use face_core::file::Lines;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Forgetting, Removed, writers};
 use crate::output::Output;
+use crate::record::LONGEST_LINE;
 
 /// A file that somebody writes is edited again, so many times.
 const ATTEMPTS: usize = 5;
@@ -361,14 +363,17 @@ fn each(
     path: &Path,
     mut each: impl FnMut(&str) -> Result<bool>,
 ) -> Result<u64> {
-    let unreadable = || format!("{} cannot be read", path.display());
+    let mut lines = Lines::new(file, LONGEST_LINE);
     let mut line = String::new();
     let mut length = 0;
-    while file.read_line(&mut line).with_context(unreadable)? > 0 && each(&line)? {
+    loop {
+        let read = lines.next_into(&mut line);
+        let more = read.with_context(|| format!("{}, line {}", path.display(), lines.number()))?;
+        if !more || !each(&line)? {
+            return Ok(length);
+        }
         length += line.len() as u64;
-        line.clear();
     }
-    Ok(length)
 }
 
 /// The same with every line of a file.

@@ -1,15 +1,15 @@
 //! The results of `facepipe analyze` and `facepipe cluster` without a person.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use face_core::file::read_at_most;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
 use super::{Forgetting, Removed, lines};
-use crate::cluster::Embeddings;
+use crate::cluster::{Embeddings, LARGEST_FILE};
 use crate::gallery::edit::distance;
 use crate::output::Output;
 use crate::record::{self, Clusters, Summary};
@@ -30,6 +30,7 @@ pub struct Forgotten {
 pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
     let path = folder.join("summary.json");
     let mut summary: Summary = record::read(&path)?;
+    let was_whole = summary.damage(folder).is_none();
     let names = summary.tracks.iter().filter_map(|t| t.track.name.clone());
     forgetting.names.extend(names);
     let embeddings = folder.join("tracks.safetensors");
@@ -75,7 +76,11 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
         person.tracks.retain(|track| !tracks.contains(track));
     }
     summary.people.retain(|person| !person.tracks.is_empty());
-    if removed.tracks > 0 || summary.people.len() < people {
+    if removed != Removed::default() || summary.people.len() < people {
+        // What was damaged before is analysed again, so it must not pass for whole.
+        if was_whole && !forgetting.dry_run {
+            summary.note_files(folder)?;
+        }
         forgetting.write_json(&path, &summary)?;
     }
     Ok(Forgotten {
@@ -101,7 +106,7 @@ fn enrolled(embeddings: &Embeddings, rows: &[Vec<f32>]) -> Vec<u64> {
 /// Rewrites a `tracks.safetensors` without some tracks.
 fn without_tracks(path: &Path, tracks: &BTreeSet<u64>) -> Result<()> {
     let name = path.display();
-    let bytes = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+    let bytes = read_at_most(path, LARGEST_FILE)?;
     let damaged = || format!("{name} is not what `facepipe analyze` writes");
     let (_, header) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
     let mut metadata = header.metadata().clone().unwrap_or_default();

@@ -23,15 +23,20 @@
 //! events = { path = "out/events.jsonl", webhooks = [{ url = "https://example.org/hook" }] }
 //! ```
 
+mod amount;
 mod file;
+pub mod place;
+mod schema;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use face_core::file::read_text_at_most;
 use serde::Deserialize;
 
+use self::place::Places;
 use super::secret::Secret;
 
 /// A larger file is none that anybody wrote.
@@ -224,43 +229,18 @@ pub struct Webhook {
 }
 
 impl Config {
-    /// Reads and checks a file; passwords are read, too.
+    /// Reads and checks a file; passwords are read, too. The error has a line for each problem, with file,
+    /// line and column.
     pub fn read(path: &Path) -> Result<Self> {
-        let read = || {
-            let length = std::fs::metadata(path)?.len();
-            ensure!(
-                length <= MOST_BYTES,
-                "{length} bytes, more than {MOST_BYTES}"
-            );
-            Ok(std::fs::read_to_string(path)?)
-        };
-        let parse = |text: String| {
-            let folder = std::path::absolute(path)?
-                .parent()
-                .unwrap_or(Path::new("/"))
-                .to_owned();
-            Self::parse(&text, &folder)
-        };
-        read()
-            .and_then(parse)
-            .with_context(|| format!("configuration {}", path.display()))
+        Ok(Self::read_with_places(path)?.0)
     }
 
-    /// Parses the text of a configuration that stands in `folder`.
-    pub fn parse(text: &str, folder: &Path) -> Result<Self> {
-        file::parse(text, folder)
-    }
-
-    /// Fails if a gallery cannot be read. A camera whose gallery is not there yet is tried again and again.
-    pub fn check_galleries(&self) -> Result<()> {
-        let galleries = self
-            .cameras
-            .iter()
-            .filter_map(|c| c.stages.gallery.as_ref());
-        for path in galleries.collect::<std::collections::BTreeSet<_>>() {
-            gstfacerecog::gallery::Gallery::read(path)?;
-        }
-        Ok(())
+    /// See [`read`](Self::read); also where everything stands.
+    pub fn read_with_places(path: &Path) -> Result<(Self, Places)> {
+        let text = read_text(path)?;
+        let absolute = std::path::absolute(path)?;
+        let folder = absolute.parent().unwrap_or(Path::new("/"));
+        file::parse(&text, folder).map_err(|problems| problems.of_file(path).into())
     }
 
     /// The folder for what the program keeps: `state`, or `facepipe` in the user's folder for state.
@@ -270,6 +250,11 @@ impl Config {
         }
         default_state_folder()
     }
+}
+
+/// The text of a configuration.
+pub fn read_text(path: &Path) -> Result<String> {
+    read_text_at_most(path, MOST_BYTES).context("configuration")
 }
 
 /// `$XDG_STATE_HOME/facepipe`, or what stands for it.
@@ -290,7 +275,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config> {
-        Config::parse(text, Path::new("/etc/facepipe"))
+        Ok(file::parse(text, Path::new("/etc/facepipe"))?.0)
     }
 
     fn refusal(text: &str) -> String {
@@ -429,7 +414,7 @@ mod tests {
         let uri = "rtsp://me:hunter3@cam/live?user=me&password=hunter4";
         std::fs::write(folder.path().join("door.uri"), format!("{uri}\n")).expect("writable");
         let text = "[[camera]]\nname = \"door\"\nuri-file = \"door.uri\"";
-        let config = Config::parse(text, folder.path()).expect("valid");
+        let config = file::parse(text, folder.path()).expect("valid").0;
         assert_eq!(config.cameras[0].uri, uri);
         for text in [uri, "PLAY /live?user=me&password=hunter4", "hunter3"] {
             let text = super::super::secret::redact(text);

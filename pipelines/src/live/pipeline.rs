@@ -269,6 +269,7 @@ fn add_source(
     let decode = make("uridecodebin")?;
     thin(&decode, shared, telemetry)?;
     set(&decode, "uri", &config.uri)?;
+    source::multipart::play(&decode);
     let camera = config.clone();
     decode.connect("source-setup", false, move |values| {
         let source = values.get(1)?.get::<gst::Element>().ok()?;
@@ -339,10 +340,26 @@ fn thin(decode: &gst::Element, shared: &Shared, telemetry: &Arc<telemetry::Camer
 
 /// Sets up the element that talks to the camera.
 fn set_up(source: &gst::Element, config: &Camera) -> Result<()> {
-    let is_rtsp = source.factory().is_some_and(|f| f.name() == "rtspsrc");
-    if !is_rtsp {
-        return Ok(());
+    match source.factory().map(|factory| factory.name()).as_deref() {
+        Some("rtspsrc") => set_up_rtsp(source, config),
+        Some("souphttpsrc") => {
+            let timeout = config.stall_timeout.as_secs_f64().ceil();
+            set(source, "timeout", timeout)?;
+            set_credentials(source, config);
+            Ok(())
+        }
+        _ => Ok(()),
     }
+}
+
+fn set_credentials(source: &gst::Element, config: &Camera) {
+    if let Some(username) = &config.username {
+        source.set_property("user-id", username);
+        source.set_property("user-pw", config.password.as_ref().map(Secret::reveal));
+    }
+}
+
+fn set_up_rtsp(source: &gst::Element, config: &Camera) -> Result<()> {
     let (transport, timeout) = match config.transport {
         Transport::Tcp => ("tcp", config.stall_timeout),
         Transport::Udp => ("udp", Duration::ZERO),
@@ -353,10 +370,7 @@ fn set_up(source: &gst::Element, config: &Camera) -> Result<()> {
     set(source, "tcp-timeout", config.stall_timeout.as_micros())?;
     set(source, "latency", config.latency.as_millis())?;
     set(source, "drop-on-latency", true)?;
-    if let Some(username) = &config.username {
-        source.set_property("user-id", username);
-        source.set_property("user-pw", config.password.as_ref().map(Secret::reveal));
-    }
+    set_credentials(source, config);
     // Sound and metadata of the camera would be decoded for nothing.
     source.connect("select-stream", false, |values| {
         let caps = values.get(2)?.get::<gst::Caps>().ok()?;

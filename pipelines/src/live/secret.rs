@@ -1,12 +1,11 @@
 //! Passwords: where they come from, and that they go nowhere.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use face_core::file::read_text_at_most;
 use serde::Deserialize;
 
 /// All secrets read so far, for [`redact`].
@@ -61,7 +60,7 @@ pub fn redact(text: &str) -> String {
 }
 
 /// A longer file holds no password, in bytes.
-const LONGEST: u64 = 64 << 10;
+pub const LONGEST: u64 = 64 << 10;
 
 /// Reads a regular file: a pipe or a device might never end.
 fn read_short(path: &Path) -> Result<String> {
@@ -69,12 +68,7 @@ fn read_short(path: &Path) -> Result<String> {
         std::fs::metadata(path)?.is_file(),
         "it is not a regular file"
     );
-    let mut text = String::new();
-    let read = File::open(path)?
-        .take(LONGEST + 1)
-        .read_to_string(&mut text)?;
-    ensure!(read as u64 <= LONGEST, "it is longer than {LONGEST} bytes");
-    Ok(text)
+    Ok(read_text_at_most(path, LONGEST)?)
 }
 
 /// Where a password stands: in an environment variable or in a file.

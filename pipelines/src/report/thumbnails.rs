@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use image::ImageReader;
+use image::DynamicImage;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 
+use crate::enroll::read_image;
 use crate::ui;
 
 /// Side on the page, in pixels; shown at about half of it, as many screens have two a point.
@@ -46,12 +47,7 @@ impl Thumbnails {
 
 fn encode(path: &Path) -> Result<String> {
     let unreadable = || format!("{} cannot be read", path.display());
-    let image = ImageReader::open(path)
-        .with_context(unreadable)?
-        .with_guessed_format()
-        .with_context(unreadable)?
-        .decode()
-        .with_context(unreadable)?;
+    let image = DynamicImage::from(read_image(path).with_context(unreadable)?);
     let image = image
         .resize_to_fill(SIDE, SIDE, FilterType::CatmullRom)
         .into_rgb8();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use face_core::file::read_text_at_most;
 
 use super::template::Template;
 
@@ -18,12 +19,15 @@ pub const ALL: &[(&str, &str)] = library!(
     "rtsp-to-screen" "rtsp-to-rtsp" "rtsp-to-hls" "cameras-to-mosaic" "anonymized-recording"
 );
 
+/// The longest file of a pipeline, in bytes.
+const LONGEST: u64 = 1 << 20;
+
 /// The pipeline of that name, or in the file of that path.
 pub fn find(name: &str) -> Result<Template> {
     if let Some((_, text)) = ALL.iter().find(|(known, _)| *known == name) {
         return Template::parse(text).with_context(|| name.to_owned());
     }
-    if !Path::new(name).is_file() {
+    if !Path::new(name).exists() {
         let names: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
         bail!(
             "there is no pipeline and no file {name}; the pipelines are {}, and \
@@ -31,7 +35,7 @@ pub fn find(name: &str) -> Result<Template> {
             names.join(", ")
         );
     }
-    let text = std::fs::read_to_string(name).with_context(|| format!("{name} cannot be read"))?;
+    let text = read_text_at_most(Path::new(name), LONGEST)?;
     Template::parse(&text).with_context(|| name.to_owned())
 }
 

@@ -1,18 +1,18 @@
-//! The configuration as it stands in its file, and what it must fulfil.
+//! What a configuration must fulfil, and what is made of it.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bytesize::ByteSize;
-use jiff::SignedDuration;
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::amount::{Size, Time};
+use super::place::{At, Places, Problem, Problems, Wrong, problem_at};
+use super::schema::{CameraFile, EventsFile, File};
 use super::{
-    Camera, Config, Events, Format, Jsonl, RestreamServer, Rotation, Segments, Server, Stages,
-    Transport, Webhook,
+    Camera, Config, Events, Jsonl, RestreamServer, Rotation, Segments, Server, Stages, Webhook,
 };
 use crate::live::secret::{Place, Secret};
 
@@ -25,170 +25,196 @@ const MOST_CAMERAS: usize = 1000;
 /// The most bytes of `[defaults]`, of which every camera keeps a copy.
 const MOST_DEFAULTS: usize = 16 << 10;
 
-/// As it stands in the file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
-    state: Option<PathBuf>,
-    #[serde(default)]
-    server: Server,
-    #[serde(default)]
-    restream: RestreamFile,
-    #[serde(default)]
-    defaults: Table,
-    #[serde(default)]
-    camera: Vec<Table>,
-}
+/// Parses the text of a configuration that stands in `folder`; says all that is wrong with it.
+pub fn parse(text: &str, folder: &Path) -> Result<(Config, Places), Problems> {
+    let mut table = match DeTable::parse(text) {
+        Ok(table) => table.into_inner(),
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            return Err(only(problem_at(text, at, error.message())));
+        }
+    };
+    let places = Places::new(text, &table);
+    let defaults = match table.remove("defaults").map(Spanned::into_inner) {
+        None => DeTable::new(),
+        Some(DeValue::Table(defaults)) => defaults,
+        Some(_) => return Err(only(places.problem("defaults", "defaults: not a table"))),
+    };
+    let cameras = match table.remove("camera").map(Spanned::into_inner) {
+        None => return Err(only(places.problem("", "there is no [[camera]]"))),
+        Some(DeValue::Array(cameras)) => cameras,
+        Some(_) => {
+            let message = "camera: not a list; write [[camera]]";
+            return Err(only(places.problem("camera", message)));
+        }
+    };
+    if cameras.len() > MOST_CAMERAS {
+        let message = format!("{} cameras, more than {MOST_CAMERAS}", cameras.len());
+        return Err(only(places.problem("camera", message)));
+    }
+    let bytes = weight(&defaults);
+    if bytes > MOST_DEFAULTS {
+        let message = format!("[defaults] has {bytes} bytes, more than {MOST_DEFAULTS}");
+        return Err(only(places.problem("defaults", message)));
+    }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct RestreamFile {
-    listen: SocketAddr,
-    username: String,
-    password_env: Option<String>,
-    password_file: Option<PathBuf>,
-    anonymous: bool,
-}
-
-impl Default for RestreamFile {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8554)),
-            username: "viewer".into(),
-            password_env: None,
-            password_file: None,
-            anonymous: false,
+    let mut problems = Problems::default();
+    let mut note = |problem: Problem| problems.list.push(problem);
+    let whole = Spanned::new(0..text.len(), DeValue::Table(table));
+    let head = File::deserialize(ValueDeserializer::from(whole));
+    let head = head.map_err(|error| note(of_toml(&error, &places, "")));
+    let head = head.and_then(|file| {
+        Head::parse(file, folder)
+            .map_err(|error| note(places.problem(key(&error), format!("{error:#}"))))
+    });
+    let mut read: Vec<Camera> = Vec::new();
+    for (i, own) in cameras.into_iter().enumerate() {
+        let name = own.get_ref().get("name").and_then(|n| n.get_ref().as_str());
+        let label = match name {
+            Some(name) => format!("camera `{name}`: "),
+            None => format!("camera {}: ", i + 1),
+        };
+        let span = own.span();
+        let DeValue::Table(own) = own.into_inner() else {
+            note(places.problem_at(span.start, format!("{label}not a table")));
+            continue;
+        };
+        let mut table = defaults.clone();
+        overlay(&mut table, own);
+        let table = Spanned::new(span, DeValue::Table(table));
+        let file = match CameraFile::deserialize(ValueDeserializer::from(table)) {
+            Ok(file) => file,
+            Err(error) => {
+                note(of_toml(&error, &places, &label));
+                continue;
+            }
+        };
+        match Camera::parse(file, folder) {
+            Ok(camera) if read.iter().any(|other| other.name == camera.name) => {
+                let message = format!("{label}there are two of that name");
+                note(places.camera_problem(i, "name", message));
+            }
+            Ok(camera) => read.push(camera),
+            Err(error) => {
+                note(places.camera_problem(i, key(&error), format!("{label}{error:#}")));
+            }
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct CameraFile {
-    name: String,
-    uri: Option<String>,
-    uri_env: Option<String>,
-    uri_file: Option<PathBuf>,
-    username: Option<String>,
-    password_env: Option<String>,
-    password_file: Option<PathBuf>,
-    #[serde(default)]
-    transport: Transport,
-    latency: Option<SignedDuration>,
-    stall_timeout: Option<SignedDuration>,
-    #[serde(default)]
-    stages: Stages,
-    gallery: Option<PathBuf>,
-    jsonl: Option<JsonlFile>,
-    #[serde(default)]
-    restream: bool,
-    segments: Option<SegmentsFile>,
-    events: Option<EventsFile>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct JsonlFile {
-    path: PathBuf,
-    max_size: Option<ByteSize>,
-    max_age: Option<SignedDuration>,
-    keep: Option<usize>,
-    #[serde(default)]
-    only_faces: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct SegmentsFile {
-    folder: PathBuf,
-    #[serde(default)]
-    format: Format,
-    length: Option<SignedDuration>,
-    keep: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct EventsFile {
-    path: Option<PathBuf>,
-    max_size: Option<ByteSize>,
-    max_age: Option<SignedDuration>,
-    keep: Option<usize>,
-    #[serde(default)]
-    webhooks: Vec<WebhookFile>,
-    left_after: Option<SignedDuration>,
-    stranger_after: Option<SignedDuration>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WebhookFile {
-    url: String,
-    token_env: Option<String>,
-    token_file: Option<PathBuf>,
-    timeout: Option<SignedDuration>,
-}
-
-/// Parses the text of a configuration that stands in `folder`.
-pub fn parse(text: &str, folder: &Path) -> Result<Config> {
-    let file: File = toml::from_str(text)?;
-    ensure!(
-        file.camera.len() <= MOST_CAMERAS,
-        "{} cameras, more than {MOST_CAMERAS}",
-        file.camera.len()
-    );
-    let defaults = file.defaults.to_string().len();
-    ensure!(
-        defaults <= MOST_DEFAULTS,
-        "[defaults] has {defaults} bytes, more than {MOST_DEFAULTS}"
-    );
-    let restream = file.restream;
-    let place = Place {
-        password_env: restream.password_env,
-        password_file: restream.password_file,
-    };
-    let restream = RestreamServer {
-        listen: restream.listen,
-        username: restream.username,
-        password: place.read(folder).context("[restream]")?,
-        anonymous: restream.anonymous,
-    };
-    let mut cameras: Vec<Camera> = Vec::new();
-    for (i, own) in file.camera.into_iter().enumerate() {
-        let label = match own.get("name").and_then(Value::as_str) {
-            Some(name) => format!("camera `{name}`"),
-            None => format!("camera {}", i + 1),
-        };
-        let camera = Camera::parse(&file.defaults, own, folder).with_context(|| label.clone())?;
-        ensure!(
-            cameras.iter().all(|other| other.name != camera.name),
-            "{label}: there are two of that name"
-        );
-        cameras.push(camera);
+    if let Ok(head) = &head
+        && let Some(message) = head.clash(&read)
+    {
+        note(places.problem("restream.listen", message));
     }
-    ensure!(!cameras.is_empty(), "there is no [[camera]]");
-    Ok(Config {
-        folder: folder.to_owned(),
-        state: file.state.map(|path| folder.join(path)),
-        server: file.server,
-        restream,
-        cameras,
-    })
+    match (problems.into_result(), head) {
+        (Ok(()), Ok(head)) => {
+            let config = Config {
+                folder: folder.to_owned(),
+                state: head.state,
+                server: head.server,
+                restream: head.restream,
+                cameras: read,
+            };
+            Ok((config, places))
+        }
+        (Err(problems), _) => Err(problems),
+        (Ok(()), Err(())) => Err(Problems::default()),
+    }
+}
+
+fn only(problem: Problem) -> Problems {
+    let mut problems = Problems::default();
+    problems.list.push(problem);
+    problems
+}
+
+/// The key that an error is of.
+fn key(error: &anyhow::Error) -> &str {
+    error.downcast_ref::<Wrong>().map_or("", |wrong| &wrong.key)
+}
+
+/// What the parser of TOML says; it does not name the key.
+fn of_toml(error: &toml::de::Error, places: &Places, label: &str) -> Problem {
+    let span = error.span().unwrap_or_default();
+    let path = places.key_at(&span).unwrap_or_default();
+    // Without the part that the label says.
+    let inner = path
+        .strip_prefix("camera.")
+        .map_or(path.strip_prefix("defaults.").unwrap_or(path), |rest| {
+            rest.split_once('.').map_or("", |(_, inner)| inner)
+        });
+    let key = match inner {
+        "" => String::new(),
+        inner => format!("{inner}: "),
+    };
+    places.problem_at(span.start, format!("{label}{key}{}", error.message()))
+}
+
+/// The bytes that a copy of a table takes, about.
+fn weight(table: &DeTable) -> usize {
+    fn of(value: &DeValue) -> usize {
+        match value {
+            DeValue::String(text) => text.len(),
+            DeValue::Array(array) => array.iter().map(|v| 8 + of(v.get_ref())).sum(),
+            DeValue::Table(table) => weight(table),
+            _ => 8,
+        }
+    }
+    table
+        .iter()
+        .map(|(key, value)| key.get_ref().len() + of(value.get_ref()))
+        .sum()
+}
+
+/// What is not of a camera.
+struct Head {
+    state: Option<PathBuf>,
+    server: Server,
+    restream: RestreamServer,
+}
+
+impl Head {
+    fn parse(file: File, folder: &Path) -> Result<Self> {
+        let restream = file.restream;
+        let place = Place {
+            password_env: restream.password_env,
+            password_file: restream.password_file,
+        };
+        Ok(Self {
+            state: file.state.map(|path| folder.join(path)),
+            server: file.server,
+            restream: RestreamServer {
+                listen: restream.listen,
+                username: restream.username,
+                password: place.read(folder).at("restream")?,
+                anonymous: restream.anonymous,
+            },
+        })
+    }
+
+    /// Why both servers cannot listen.
+    fn clash(&self, cameras: &[Camera]) -> Option<String> {
+        let (own, other) = (self.restream.listen, self.server.listen);
+        let both = cameras.iter().any(|camera| camera.restream) && !self.server.disabled;
+        let meet =
+            own.ip() == other.ip() || own.ip().is_unspecified() || other.ip().is_unspecified();
+        (both && meet && own.port() == other.port() && own.port() != 0).then(|| {
+            format!(
+                "restream.listen: {own} and server.listen, {other}, are one port; give one of them another"
+            )
+        })
+    }
 }
 
 impl Camera {
-    fn parse(defaults: &Table, own: Table, folder: &Path) -> Result<Self> {
-        let mut table = defaults.clone();
-        overlay(&mut table, own);
-        let file: CameraFile = Value::Table(table).try_into()?;
+    fn parse(file: CameraFile, folder: &Path) -> Result<Self> {
         let name = file.name;
-        check_name(&name)?;
+        check_name(&name).at("name")?;
         let hidden = Place {
             password_env: file.uri_env,
             password_file: file.uri_file,
         };
         let uri = match (file.uri, hidden.read(folder).context("uri-env, uri-file")?) {
-            (Some(uri), None) => check_uri(&uri)?,
+            (Some(uri), None) => check_uri(&uri).at("uri")?,
             (None, Some(uri)) => hide(&uri),
             _ => bail!("name one of `uri`, `uri-env` and `uri-file`"),
         };
@@ -207,35 +233,35 @@ impl Camera {
         );
         let mut stages = file.stages;
         stages.gallery = file.gallery.or(stages.gallery).map(path).transpose()?;
-        stages.check()?;
+        stages.check().at("stages")?;
         let jsonl = file
             .jsonl
             .map(|jsonl| {
                 Ok::<_, anyhow::Error>(Jsonl {
-                    path: path(jsonl.path)?,
+                    path: path(jsonl.path).at("path")?,
                     rotation: rotation(jsonl.max_size, jsonl.max_age, jsonl.keep)?,
                     only_faces: jsonl.only_faces,
                 })
             })
             .transpose()
-            .context("jsonl")?;
+            .at("jsonl")?;
         let segments = file
             .segments
             .map(|segments| {
                 Ok::<_, anyhow::Error>(Segments {
-                    folder: path(segments.folder)?,
+                    folder: path(segments.folder).at("folder")?,
                     format: segments.format,
                     length: duration("length", segments.length, 60.0, 1.0..=86400.0)?,
                     keep: segments.keep.unwrap_or(0),
                 })
             })
             .transpose()
-            .context("segments")?;
+            .at("segments")?;
         let events = file
             .events
             .map(|events| Events::parse(events, folder, path))
             .transpose()
-            .context("events")?;
+            .at("events")?;
         Ok(Self {
             uri,
             username: file.username,
@@ -256,28 +282,34 @@ impl Camera {
 impl Stages {
     fn check(&self) -> Result<()> {
         let within = |name: &str, value: u32, range: std::ops::RangeInclusive<u32>| {
-            ensure!(
-                range.contains(&value),
-                "{name} = {value} is not within {} to {}",
-                range.start(),
-                range.end()
-            );
-            Ok(())
+            let is_within = range.contains(&value);
+            let (least, most) = range.into_inner();
+            let check = || {
+                ensure!(is_within, "{value} is not within {least} to {most}");
+                Ok(())
+            };
+            check().at(name)
         };
         within("interval", self.interval, 1..=1000)?;
         within("inference-size", self.inference_size, 0..=8192)?;
         within("threads", self.threads, 1..=256)?;
-        ensure!(
-            (0.0..=1.0).contains(&self.confidence),
-            "confidence = {} is not within 0 to 1",
-            self.confidence
-        );
-        ensure!(
-            ["ocsort", "bytetrack", "iou"].contains(&self.algorithm.as_str()),
-            "algorithm = `{}` is none of ocsort, bytetrack, iou",
-            self.algorithm
-        );
-        Ok(())
+        let confidence = || {
+            let share = self.confidence;
+            ensure!((0.0..=1.0).contains(&share), "{share} is not within 0 to 1");
+            Ok(())
+        };
+        confidence().at("confidence")?;
+        let algorithm = || {
+            let known = ["ocsort", "bytetrack", "iou"];
+            let name = self.algorithm.as_str();
+            ensure!(
+                known.contains(&name),
+                "`{name}` is none of {}",
+                known.join(", ")
+            );
+            Ok(())
+        };
+        algorithm().at("algorithm")
     }
 }
 
@@ -287,24 +319,23 @@ impl Events {
         folder: &Path,
         path: impl Fn(PathBuf) -> Result<PathBuf>,
     ) -> Result<Self> {
-        let webhooks = file.webhooks.into_iter().map(|hook| {
-            ensure!(
-                hook.url.starts_with("http://") || hook.url.starts_with("https://"),
-                "webhook `{}` is no http:// or https:// address",
-                hook.url
-            );
-            let token = Place {
-                password_env: hook.token_env,
-                password_file: hook.token_file,
+        let webhooks = file.webhooks.into_iter().enumerate().map(|(i, hook)| {
+            let webhook = || {
+                check_webhook(&hook.url).at("url")?;
+                let token = Place {
+                    password_env: hook.token_env,
+                    password_file: hook.token_file,
+                };
+                anyhow::Ok(Webhook {
+                    token: token.read(folder).context("the token of a webhook")?,
+                    timeout: duration("timeout", hook.timeout, 10.0, 0.1..=300.0)?,
+                    url: hook.url,
+                })
             };
-            Ok(Webhook {
-                token: token.read(folder).context("the token of a webhook")?,
-                timeout: duration("timeout", hook.timeout, 10.0, 0.1..=300.0)?,
-                url: hook.url,
-            })
+            webhook().at(format_args!("webhooks.{i}"))
         });
         Ok(Self {
-            path: file.path.map(path).transpose()?,
+            path: file.path.map(path).transpose().at("path")?,
             rotation: rotation(file.max_size, file.max_age, file.keep)?,
             webhooks: webhooks.collect::<Result<_>>()?,
             left_after: duration("left-after", file.left_after, 5.0, 0.0..=86400.0)?,
@@ -314,14 +345,21 @@ impl Events {
 }
 
 /// Puts `own` over `base`, tables within tables too. `false` for a table takes it away.
-fn overlay(base: &mut Table, own: Table) {
+fn overlay<'t>(base: &mut DeTable<'t>, own: DeTable<'t>) {
     for (key, value) in own {
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(base)), Value::Table(own)) => overlay(base, own),
-            (Some(Value::Table(_)), Value::Boolean(false)) => {
-                base.remove(&key);
+        let before = base.get_mut(key.get_ref().as_ref());
+        match (before.map(Spanned::get_mut), value.get_ref()) {
+            (Some(DeValue::Table(before)), DeValue::Table(_)) => {
+                if let DeValue::Table(own) = value.into_inner() {
+                    overlay(before, own);
+                }
             }
-            (_, value) => {
+            (Some(DeValue::Table(_)), DeValue::Boolean(false)) => {
+                base.remove(key.get_ref().as_ref());
+            }
+            _ => {
+                // Else the place of the old key would stay.
+                base.remove(key.get_ref().as_ref());
                 base.insert(key, value);
             }
         }
@@ -331,9 +369,14 @@ fn overlay(base: &mut Table, own: Table) {
 /// A name stands in paths, addresses and metrics.
 fn check_name(name: &str) -> Result<()> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    // Names of files have 255 bytes at most, and a time stands in them, too.
     ensure!(
-        (1..=64).contains(&name.len()) && name.chars().all(fits) && !name.starts_with('.'),
-        "`{name}` is no name: 1 to 64 letters, digits, - _ and . (not first)"
+        (1..=64).contains(&name.chars().count()) && name.len() <= 192,
+        "`{name}` is no name: it must have 1 to 64 characters and 192 bytes at most"
+    );
+    ensure!(
+        name.chars().all(fits) && !name.starts_with('.'),
+        "`{name}` is no name: letters (of any script), digits, - _ and . (not first) are allowed"
     );
     Ok(())
 }
@@ -351,6 +394,20 @@ fn check_uri(text: &str) -> Result<String> {
         );
     }
     Ok(text.to_owned())
+}
+
+/// The address of a webhook.
+fn check_webhook(url: &str) -> Result<()> {
+    ensure!(
+        url.starts_with("http://") || url.starts_with("https://"),
+        "`{url}` is no http:// or https:// address"
+    );
+    let parsed: ureq::http::Uri = url.parse()?;
+    ensure!(
+        parsed.host().is_some_and(|host| !host.is_empty()),
+        "`{url}` names no host"
+    );
+    Ok(())
 }
 
 /// An address that is secret as a whole, and in each part that may be: cheap cameras take passwords in
@@ -374,30 +431,30 @@ fn hide(uri: &Secret) -> String {
 /// A duration in seconds by default, within a range.
 fn duration(
     name: &str,
-    value: Option<SignedDuration>,
+    value: Option<Time>,
     default: f64,
     range: std::ops::RangeInclusive<f64>,
 ) -> Result<Duration> {
-    let seconds = value.map_or(default, |value| value.as_secs_f64());
-    ensure!(
-        range.contains(&seconds),
-        "{name}: {seconds} s is not within {} s to {} s",
-        range.start(),
-        range.end()
-    );
-    Ok(Duration::from_secs_f64(seconds))
+    let seconds = value.map_or(default, |Time(value)| value.as_secs_f64());
+    let check = || {
+        ensure!(
+            range.contains(&seconds),
+            "{seconds} s is not within {} s to {} s",
+            range.start(),
+            range.end()
+        );
+        Ok(Duration::from_secs_f64(seconds))
+    };
+    check().at(name)
 }
 
-fn rotation(
-    size: Option<ByteSize>,
-    age: Option<SignedDuration>,
-    keep: Option<usize>,
-) -> Result<Rotation> {
-    let max_size = size.map_or(100_000_000, |size| size.as_u64());
-    ensure!(
-        max_size >= 1000,
-        "max-size: {max_size} bytes are less than 1000"
-    );
+fn rotation(size: Option<Size>, age: Option<Time>, keep: Option<usize>) -> Result<Rotation> {
+    let Size(max_size) = size.unwrap_or(Size(100_000_000));
+    let check = || {
+        ensure!(max_size >= 1000, "{max_size} bytes are less than 1000");
+        Ok(())
+    };
+    check().at("max-size")?;
     Ok(Rotation {
         max_size,
         max_age: duration("max-age", age, 86400.0, 1.0..=3.2e7)?,

@@ -20,9 +20,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use gst::prelude::*;
+
 pub use self::dated::private_folder;
 use self::hub::Hub;
 use self::lines::Lines;
+pub use self::restream::check_password;
 use self::restream::{Mount, Restream};
 use self::segments::Recorder;
 use self::webhook::{Forgetting, Webhooks};
@@ -32,6 +35,7 @@ use super::control::{FORGETTING, Forgot};
 use super::forgotten::Forgotten;
 use super::recent::Recent;
 use super::telemetry::Telemetry;
+use crate::graph::make;
 
 /// What all cameras share.
 pub struct Shared {
@@ -137,6 +141,27 @@ fn canonical(path: PathBuf) -> PathBuf {
         (Some(folder), Some(name)) => canonical(folder.to_owned()).join(name),
         _ => path,
     }
+}
+
+/// Fails, with the key that wants it, if an element for a camera's outputs is missing.
+pub fn check_elements(config: &Camera) -> Result<(), (&'static str, anyhow::Error)> {
+    let video = || {
+        let pipeline = gst::Pipeline::new();
+        let tee = make("tee")?;
+        pipeline.add(&tee)?;
+        Arc::<Hub>::default().attach(&pipeline, &tee)
+    };
+    if config.restream {
+        video().map_err(|error| ("restream", error))?;
+        make("rtph264pay").map_err(|error| ("restream", error))?;
+    }
+    if let Some(segments) = &config.segments {
+        let muxer = segments::muxer(segments.format);
+        video()
+            .and_then(|()| make(muxer))
+            .map_err(|error| ("segments", error))?;
+    }
+    Ok(())
 }
 
 /// The outputs of one camera.

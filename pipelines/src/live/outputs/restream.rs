@@ -2,6 +2,7 @@
 
 mod auth;
 mod factory;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use gst_rtsp_server::prelude::*;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+pub use self::auth::check_password;
 use self::factory::Factory;
 use super::hub::Hub;
 use crate::live::config::{Config, RestreamServer};
@@ -32,9 +35,11 @@ pub struct Restream {
     main_loop: glib::MainLoop,
 }
 
+/// By the names of the cameras.
 type Mounts = BTreeMap<String, Served>;
 
 struct Served {
+    paths: Vec<String>,
     factory: Factory,
     telemetry: Arc<telemetry::Camera>,
 }
@@ -53,6 +58,7 @@ impl Restream {
             warn_of_strangers(settings);
         } else {
             server.set_auth(Some(&auth::required(config)?));
+            refused::watch(&server);
         }
         if let Some(pool) = server.thread_pool() {
             pool.set_max_threads(THREADS);
@@ -87,18 +93,21 @@ impl Restream {
         telemetry: &Arc<telemetry::Camera>,
     ) -> Mount {
         let factory = factory::new(hub);
-        let path = path(name);
+        let paths = paths(name);
         if let Some(mounts) = self.server.mount_points() {
-            mounts.add_factory(&path, factory.clone());
+            for path in &paths {
+                mounts.add_factory(path, factory.clone());
+            }
         }
         let served = Served {
+            paths,
             factory,
             telemetry: telemetry.clone(),
         };
-        lock(&self.mounts).insert(path.clone(), served);
+        lock(&self.mounts).insert(name.to_owned(), served);
         Mount {
             restream: self.clone(),
-            path,
+            name: name.to_owned(),
         }
     }
 }
@@ -112,24 +121,34 @@ impl Drop for Restream {
 /// A camera's stream on the server.
 pub struct Mount {
     restream: Arc<Restream>,
-    path: String,
+    name: String,
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let served = lock(&self.restream.mounts).remove(&self.path);
-        if let Some(mounts) = self.restream.server.mount_points() {
-            mounts.remove_factory(&self.path);
-        }
+        let served = lock(&self.restream.mounts).remove(&self.name);
         if let Some(served) = served {
+            if let Some(mounts) = self.restream.server.mount_points() {
+                for path in &served.paths {
+                    mounts.remove_factory(path);
+                }
+            }
             served.telemetry.viewers.set(0);
             served.factory.end();
         }
     }
 }
 
-fn path(name: &str) -> String {
-    format!("/{name}")
+/// What is encoded of a name in an address.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// The paths by which viewers ask for a camera: some write letters beyond ASCII as they are, some encode
+/// them. The server takes both as they come.
+fn paths(name: &str) -> Vec<String> {
+    let encoded = utf8_percent_encode(name, ENCODED).to_string();
+    let mut paths = vec![format!("/{name}"), format!("/{encoded}")];
+    paths.dedup();
+    paths
 }
 
 fn lock(mounts: &Mutex<Mounts>) -> MutexGuard<'_, Mounts> {
@@ -180,11 +199,12 @@ fn run(
 /// Sessions that have a stream set up are viewers.
 fn count_viewers(pool: &gst_rtsp_server::RTSPSessionPool, mounts: &Mounts) {
     let sessions = pool.filter(None);
-    for (path, served) in mounts {
-        let viewers = sessions
-            .iter()
-            .filter(|session| session.media(path).0.is_some())
-            .count();
+    for served in mounts.values() {
+        let watches = |session: &&gst_rtsp_server::RTSPSession| {
+            let mut paths = served.paths.iter();
+            paths.any(|path| session.media(path).0.is_some())
+        };
+        let viewers = sessions.iter().filter(watches).count();
         served.telemetry.viewers.set(viewers as i64);
     }
 }

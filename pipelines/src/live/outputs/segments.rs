@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use self::file::SegmentFile;
+pub use self::file::muxer;
 use self::playlist::{Entry, Playlist};
 use super::dated::{Dated, private_folder};
 use super::hub::{Coded, Hub, Viewer};

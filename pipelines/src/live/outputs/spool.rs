@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use face_core::Error;
+use face_core::file::{hex, read_at_most};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -13,6 +15,9 @@ use super::dated::replace_private;
 
 /// The file is written anew when so many of its lines are of no use any more.
 const USELESS: usize = 1000;
+
+/// A larger file is none of ours, in bytes.
+const LARGEST: u64 = 256 << 20;
 
 /// A line of the file: an event that came, or one that is done with. A torn line, the last one after a
 /// crash, is skipped.
@@ -40,10 +45,7 @@ impl Spool {
     /// Opens the spool of an address in `folder`; what is in it, ids and bodies, is returned, too. One
     /// that cannot be read or written is said in the log, and keeps nothing.
     pub fn open(folder: &Path, url: &str) -> (Self, Vec<(String, String)>) {
-        let name: String = Sha256::digest(url.as_bytes())[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let name = hex(&Sha256::digest(url.as_bytes())[..8]);
         Self::at(folder.join(format!("{name}.jsonl")))
     }
 
@@ -58,15 +60,24 @@ impl Spool {
             useless: 0,
             failing: false,
         };
-        match fs::read(&spool.path) {
+        match read_at_most(&spool.path, LARGEST) {
             Ok(bytes) => spool.replay(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!("{}: {error}", spool.path.display()),
+            Err(Error::NotFound(_)) => {}
+            Err(error) => spool.put_aside(&error),
         }
         let left = spool.waiting.values().cloned().collect();
         let written = spool.rewrite();
         spool.note(written);
         (spool, left)
+    }
+
+    /// Keeps a file that cannot be read from being written anew: somebody may yet want what is in it.
+    fn put_aside(&self, error: &Error) {
+        let aside = self.path.with_extension("unreadable");
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => tracing::error!("{error}; it is now {}", aside.display()),
+            Err(renaming) => tracing::error!("{error}, and cannot be renamed: {renaming}"),
+        }
     }
 
     /// Takes over what an earlier run left.

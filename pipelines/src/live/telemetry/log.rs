@@ -4,6 +4,7 @@
 mod gstreamer;
 mod layer;
 mod limit;
+mod normal;
 mod queue;
 
 use std::time::Duration;

@@ -1,16 +1,16 @@
 //! Who may see the streams.
 
-use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use face_core::file::read_text_at_most;
 use gst_rtsp_server::prelude::*;
 use rand::distr::{Alphanumeric, SampleString};
 
 use crate::live::config::Config;
 use crate::live::outputs::dated::{private_folder, replace_private};
-use crate::live::secret::Secret;
+use crate::live::secret::{LONGEST, Secret};
 
 /// Of a password that is made up.
 const LENGTH: usize = 24;
@@ -22,7 +22,7 @@ pub const ROLE: &str = "viewer";
 pub fn required(config: &Config) -> Result<gst_rtsp_server::RTSPAuth> {
     let password = match &config.restream.password {
         Some(password) => password.clone(),
-        None => made_up(&config.state_folder()?.join("restream-password"))?,
+        None => made_up(&made_up_path(config)?)?,
     };
     let token = gst_rtsp_server::RTSPToken::builder()
         .field(
@@ -37,21 +37,39 @@ pub fn required(config: &Config) -> Result<gst_rtsp_server::RTSPAuth> {
     Ok(auth)
 }
 
+/// Fails if there is a password that was made up and cannot be used.
+pub fn check_password(config: &Config) -> Result<()> {
+    let path = made_up_path(config)?;
+    if config.restream.password.is_none() && !config.restream.anonymous && path.exists() {
+        parse(&path, &read_text_at_most(&path, LONGEST)?)?;
+    }
+    Ok(())
+}
+
+fn made_up_path(config: &Config) -> Result<PathBuf> {
+    Ok(config.state_folder()?.join("restream-password"))
+}
+
 /// The password in the file at `path`, which is made if it is not there.
 fn made_up(path: &Path) -> Result<Secret> {
-    let read = || match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write(path),
-        read => read,
+    let read = || match read_text_at_most(path, LONGEST) {
+        Err(face_core::Error::NotFound(_)) => Ok(write(path)?),
+        read => anyhow::Ok(read?),
     };
     let text = read().with_context(|| format!("the password in {}", path.display()))?;
+    let password = parse(path, &text)?;
+    tracing::info!(
+        "the password of the annotated streams is in {}",
+        path.display()
+    );
+    Ok(password)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Secret> {
     let password = text.trim_end();
     ensure!(
         !password.is_empty(),
         "{} is empty; remove it to get a new password",
-        path.display()
-    );
-    tracing::info!(
-        "the password of the annotated streams is in {}",
         path.display()
     );
     Ok(Secret::new(password))
@@ -69,6 +87,7 @@ fn write(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -72,13 +72,18 @@ impl ObjectSubclass for Imp {
 impl ObjectImpl for Imp {}
 
 impl RTSPMediaFactoryImpl for Imp {
-    /// None while the camera is away, so that viewers hear so at once.
-    fn create_element(&self, _url: &gst_rtsp::RTSPUrl) -> Option<gst::Element> {
+    /// None while the camera is away, so that viewers hear so at once. Not below, where GStreamer takes it for
+    /// a mistake of ours.
+    fn construct(&self, url: &gst_rtsp::RTSPUrl) -> Option<gst_rtsp_server::RTSPMedia> {
         let hub = lock(&self.hub).clone()?;
         if !hub.is_alive() {
             tracing::info!("a viewer is sent away: the camera has no picture");
             return None;
         }
+        self.parent_construct(url)
+    }
+
+    fn create_element(&self, _url: &gst_rtsp::RTSPUrl) -> Option<gst::Element> {
         match build() {
             Ok(bin) => Some(bin.upcast()),
             Err(error) => {

@@ -94,10 +94,7 @@ impl SegmentFile {
             .max_bytes(0)
             .build();
         let parse = make("h264parse")?;
-        let mux = match format {
-            Format::Mp4 => make("mp4mux")?,
-            Format::Hls => make("mpegtsmux")?,
-        };
+        let mux = make(muxer(format))?;
         if format == Format::Mp4 {
             set(&mux, "fragment-duration", FRAGMENT)?;
         }
@@ -268,5 +265,12 @@ fn is_playable(path: &Path) -> bool {
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!("{} cannot be removed: {error}", path.display());
+    }
+}
+/// The element that makes files of a format.
+pub fn muxer(format: Format) -> &'static str {
+    match format {
+        Format::Mp4 => "mp4mux",
+        Format::Hls => "mpegtsmux",
     }
 }

@@ -2,17 +2,21 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use face_core::Error;
+use face_core::file::read_text_at_most;
 use jiff::Timestamp;
 
 use crate::live::outputs::dated::replace_private;
 
 /// A playlist that keeps all pieces lists no more: it is written anew with each.
 const MOST: usize = 10_000;
+
+/// A longer one is none of ours, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// One piece.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,10 +51,10 @@ impl Playlist {
             discontinuities: 0,
             entries: VecDeque::new(),
         };
-        match fs::read_to_string(&playlist.path) {
+        match read_text_at_most(&playlist.path, LARGEST) {
             Ok(text) => playlist.parse(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("{}: {error}; begun anew", playlist.path.display()),
+            Err(Error::NotFound(_)) => {}
+            Err(error) => tracing::warn!("{error}; begun anew"),
         }
         playlist
     }
@@ -147,6 +151,8 @@ impl Playlist {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn entry(number: u64) -> Entry {

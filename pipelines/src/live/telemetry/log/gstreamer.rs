@@ -13,6 +13,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata};
 
 use super::limit::{self, Limit};
+use super::normal;
 
 /// Begins the names of the pipelines of cameras.
 const PIPELINE: &str = "camera-";
@@ -45,6 +46,10 @@ pub fn install() {
             };
             let Some(text) = message.get() else {
                 return;
+            };
+            let level = match runtime {
+                true => level,
+                false => normal::level(category.name(), level, &text),
             };
             let target = match runtime {
                 true => RUNTIME.to_owned(),

@@ -1,0 +1,252 @@
+//! `facepipe live --check`: all that can be known of a configuration without reaching a camera.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use gst::prelude::*;
+
+use super::config::place::{Places, Problems};
+use super::config::{Camera, Config, Stages};
+use super::{control, outputs, secret};
+use crate::graph;
+use crate::stages;
+
+/// The longest path of a Unix socket, in bytes; the kernel has room for one more, the end.
+const LONGEST_SOCKET: usize = 107;
+
+/// What most cameras are reached by, for errors.
+const USUAL: [&str; 8] = [
+    "rtsp", "rtsps", "http", "https", "file", "v4l2", "srt", "rtmp",
+];
+
+/// Fails with all that would keep the configuration from working.
+pub fn check(config: &Config, places: &Places) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    if let Err(error) = check_state(config) {
+        problems
+            .list
+            .push(places.problem("state", format!("state: {error:#}")));
+    }
+    for (key, address) in addresses(config) {
+        if let Err(error) = check_port(config, address) {
+            let key = format!("{key}.listen");
+            problems
+                .list
+                .push(places.problem(&key, format!("{key}: {address}: {error:#}")));
+        }
+    }
+    let mut loaded = Loaded::default();
+    for (i, camera) in config.cameras.iter().enumerate() {
+        let mut note = |key: &str, error: anyhow::Error| {
+            // An address may be secret.
+            let cause = secret::redact(&format!("{error:#}"));
+            let message = format!("camera `{}`: {key}: {cause}", camera.name);
+            problems.list.push(places.camera_problem(i, key, message));
+        };
+        if let Err(error) = check_uri(&camera.uri) {
+            note("uri", error);
+        }
+        if let Err((key, error)) = loaded.check(&camera.stages) {
+            note(&key, anyhow!(error));
+        }
+        for (key, path) in files(camera) {
+            if let Err(error) = check_file(path) {
+                note(key, error);
+            }
+        }
+        if let Some(segments) = &camera.segments
+            && let Err(error) = check_folder(&segments.folder)
+        {
+            note("segments.folder", error);
+        }
+        if let Err((key, error)) = outputs::check_elements(camera) {
+            note(key, error);
+        }
+    }
+    problems.into_result()
+}
+
+/// The addresses at which something is to listen, with their tables.
+fn addresses(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let mut addresses = Vec::new();
+    if !config.server.disabled {
+        addresses.push(("server", config.server.listen));
+    }
+    if config.cameras.iter().any(|camera| camera.restream) {
+        addresses.push(("restream", config.restream.listen));
+    }
+    addresses
+}
+
+/// Fails unless the program can listen at `address`, or does so already with this configuration.
+fn check_port(config: &Config, address: SocketAddr) -> Result<()> {
+    let runs = || {
+        let socket = config.state_folder().map(|state| control::path(&state));
+        socket.is_ok_and(|socket| UnixStream::connect(socket).is_ok())
+    };
+    match TcpListener::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && runs() => Ok(()),
+        bound => Ok(bound.map(drop)?),
+    }
+}
+
+/// The folder for state can be written, and holds a socket.
+fn check_state(config: &Config) -> Result<()> {
+    let state = config.state_folder()?;
+    let socket = control::path(&state);
+    let length = socket.as_os_str().len();
+    ensure!(
+        length <= LONGEST_SOCKET,
+        "{} has {length} bytes, and the path of a socket has {LONGEST_SOCKET} at most; choose a shorter \
+         folder",
+        socket.display()
+    );
+    check_folder(&state)?;
+    if config.cameras.iter().any(|camera| camera.restream) {
+        outputs::check_password(config)?;
+    }
+    Ok(())
+}
+
+/// The files that a camera writes, with their keys.
+fn files(camera: &Camera) -> Vec<(&'static str, &Path)> {
+    let jsonl = camera.jsonl.as_ref().map(|j| ("jsonl.path", &*j.path));
+    let events = camera.events.as_ref().and_then(|e| e.path.as_deref());
+    let events = events.map(|path| ("events.path", path));
+    jsonl.into_iter().chain(events).collect()
+}
+
+/// Fails unless a file can be written at `path`.
+fn check_file(path: &Path) -> Result<()> {
+    ensure!(
+        !path.is_dir(),
+        "{} is a folder; name a file",
+        path.display()
+    );
+    if path.exists() {
+        let opened = std::fs::OpenOptions::new().append(true).open(path);
+        opened.with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    // Full files are renamed and new ones made.
+    check_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Fails unless `folder` can be written in, or made.
+fn check_folder(folder: &Path) -> Result<()> {
+    let existing = folder.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    ensure!(existing.is_dir(), "{} is no folder", existing.display());
+    // Permissions do not tell all: the file system may be read-only, or full.
+    tempfile::tempdir_in(existing)
+        .map(drop)
+        .with_context(|| match existing == folder {
+            true => format!("the folder {} cannot be written in", folder.display()),
+            false => format!("the folder {} cannot be made", folder.display()),
+        })
+}
+
+/// Fails unless GStreamer has a source for the address, which need not be reachable.
+fn check_uri(uri: &str) -> Result<()> {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    let sources =
+        gst::ElementFactory::factories_with_type(gst::ElementFactoryType::SRC, gst::Rank::NONE);
+    let has = |scheme: &str| {
+        sources
+            .iter()
+            .any(|source| source.uri_protocols().iter().any(|p| p == scheme))
+    };
+    if !has(&scheme.to_ascii_lowercase()) {
+        let known: Vec<&str> = USUAL.into_iter().filter(|known| has(known)).collect();
+        bail!(
+            "GStreamer has no source for `{scheme}:`; it has {}, and more",
+            known.join(", ")
+        );
+    }
+    gst::Element::make_from_uri(gst::URIType::Src, uri, None)
+        .map_err(|error| anyhow!("not an address for `{scheme}:`: {}", error.message()))?;
+    if let Ok((path, _)) = glib::filename_from_uri(uri) {
+        ensure!(path.is_file(), "{} does not exist", path.display());
+    }
+    Ok(())
+}
+
+/// An error with its key.
+type LoadResult = Result<(), (String, String)>;
+
+/// The stages of the cameras, each combination loaded once and kept, so that none loads a model again.
+#[derive(Default)]
+struct Loaded {
+    seen: Vec<(Stages, LoadResult)>,
+    running: Vec<graph::Running>,
+}
+
+impl Loaded {
+    /// Loads models and gallery.
+    fn check(&mut self, stages: &Stages) -> LoadResult {
+        if let Some((_, before)) = self.seen.iter().find(|(known, _)| known == stages) {
+            return before.clone();
+        }
+        let result = self
+            .load(stages)
+            .map_err(|(key, error)| (key.to_owned(), format!("{error:#}")));
+        self.seen.push((stages.clone(), result.clone()));
+        result
+    }
+
+    fn load(&mut self, wanted: &Stages) -> Result<(), (&'static str, anyhow::Error)> {
+        if let Some(path) = &wanted.gallery {
+            gstfacerecog::gallery::Gallery::read(path).map_err(|e| ("gallery", e.into()))?;
+        }
+        let pipeline = graph::Running::new();
+        let build = || {
+            let end = graph::free_sink("fakesink")?;
+            let extras = stages::Extras {
+                embeddings: true,
+                live: true,
+                ..Default::default()
+            };
+            stages::build_with(&pipeline, &stages::Args::from(wanted), extras, &end)
+        };
+        build().map_err(|error| ("stages", error))?;
+        let started = pipeline.set_state(gst::State::Paused);
+        let result = match started {
+            Ok(_) => Ok(()),
+            Err(_) => Err(failure(&pipeline)),
+        };
+        self.running.push(pipeline);
+        result
+    }
+}
+
+/// Why stages did not start, and which key that is of.
+fn failure(pipeline: &gst::Pipeline) -> (&'static str, anyhow::Error) {
+    let message = pipeline
+        .bus()
+        .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
+    let Some(gst::MessageView::Error(error)) = message.as_ref().map(|message| message.view())
+    else {
+        return (
+            "stages",
+            anyhow!("the stages do not start, and do not say why"),
+        );
+    };
+    let element = error
+        .src()
+        .and_then(|src| src.downcast_ref::<gst::Element>())
+        .and_then(|element| element.factory());
+    let text = graph::explain(error);
+    // ONNX Runtime, or a part of it, cannot be loaded.
+    let key = match error.error().matches(gst::LibraryError::Init) {
+        true => "stages.execution-provider",
+        false => match element.as_ref().map(|factory| factory.name()).as_deref() {
+            Some("facedetector") => "stages.detector",
+            Some("facerecognizer") if text.to_string().contains("gallery") => "gallery",
+            Some("facerecognizer") => "stages.model",
+            _ => "stages",
+        },
+    };
+    (key, text)
+}
