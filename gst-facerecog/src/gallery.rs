@@ -366,10 +366,16 @@ impl Gallery {
             && self.numbers.fixed() == other.numbers.fixed()
     }
 
-    /// Writes the gallery, whole or not at all: to a temporary file in the same folder, which then
-    /// takes the name. Readable and writable by its owner only.
+    /// Writes the gallery's file, whole or not at all: to a temporary file in the same folder, which then
+    /// takes the name; where `path` is a link, that of what it leads to. Readable and writable by its owner
+    /// only. Fails for what is no regular file. Who changes a gallery keeps others from it meanwhile.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         file::write(self, path, file::LARGE)
+    }
+
+    /// Writes the bytes of the gallery's file.
+    pub fn write_to(&self, writer: &mut impl std::io::Write) -> std::io::Result<()> {
+        file::write_to(self, writer, file::LARGE)
     }
 
     /// Fails, with both names, unless the gallery was made by `model`.

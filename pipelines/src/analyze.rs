@@ -9,7 +9,6 @@ pub mod tally;
 mod write;
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -301,11 +300,7 @@ fn print(reports: &[Report], json: bool) -> Result<()> {
         true => serde_json::to_string_pretty(reports)? + "\n",
         false => readable(reports),
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("standard output cannot be written"),
-    }
+    ui::print(&text)
 }
 
 /// Who is in which input, as a table.

@@ -2,7 +2,7 @@
 
 mod branches;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,10 @@ use crate::source::Source;
 use crate::stages::{self, Counter};
 use crate::ui::Progress;
 use crate::{Outcome, address, graph, interrupt};
+
+/// How long the end of a video may take after Ctrl-C: the frames on the way are encoded, and all is
+/// written to the disk.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Mark and name the faces in a video.
 ///
@@ -55,15 +59,11 @@ fn with_muxer(path: PathBuf) -> Result<PathBuf, &'static str> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    interrupt::finish_within(PATIENCE);
     let uri = stages::uri(&args.input)?;
     check_files(args)?;
     let video = args.output.as_deref().map(Output::create).transpose()?;
-    let json = args
-        .json
-        .as_deref()
-        .filter(|p| !is_stdout(p))
-        .map(Output::create)
-        .transpose()?;
+    let json = args.json.as_deref().map(Output::create).transpose()?;
 
     let mut run = Run::build(args, &uri, video.as_ref(), json.as_ref())?;
     let outcome = run.finish()?;
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let written = [video, json]
         .into_iter()
         .flatten()
-        .map(|output| Ok(output.keep()?.display().to_string()))
+        .map(Output::keep)
         .collect::<Result<Vec<_>>>()?;
     eprintln!("annotate: {summary}");
     for path in written {
@@ -92,16 +92,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn is_stdout(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
 /// Says before any work what cannot be read or written.
 fn check_files(args: &Args) -> Result<()> {
     if let Some(gallery) = &args.stages.gallery {
         gstfacerecog::gallery::Gallery::read(gallery)?;
     }
-    let json = args.json.as_ref().filter(|p| !is_stdout(p));
+    let json = args.json.as_ref();
     for output in args.output.iter().chain(json) {
         output::check_folder(output)?;
         let others = std::iter::once(&args.input).chain(&args.stages.gallery);
@@ -145,7 +141,7 @@ impl Run {
         let source = Source::build(&pipeline, &args.input, uri, &first)?;
         let counter = Arc::new(Counter::default());
         counter.watch(&pad(&last, "sink")?);
-        if args.json.is_some() {
+        if let Some(json) = json {
             build_json(&pipeline, &last, json)?;
         }
         let mux = video
@@ -204,6 +200,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_name_chooses_the_container() {

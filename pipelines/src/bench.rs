@@ -73,9 +73,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         );
     };
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        ui::print(&(serde_json::to_string(&report)? + "\n"))?;
     } else {
-        report.print();
+        ui::print(&report.readable())?;
     }
     Ok(outcome)
 }
@@ -329,19 +329,20 @@ struct Report {
 }
 
 impl Report {
-    fn print(&self) {
+    fn readable(&self) -> String {
         let mut head = ui::count(self.frames, "frame");
         if self.streams > 1 {
             head += &format!(" of {} streams", self.streams);
         }
-        println!(
-            "{head} in {:.1} s, {:.1} fps, {:.2} × realtime",
-            self.seconds, self.fps, self.realtime
+        let mut text = format!(
+            "{head} in {:.1} s, {:.1} fps, {:.2} × realtime\nfirst result after {:.0} ms",
+            self.seconds,
+            self.fps,
+            self.realtime,
+            1e3 * self.startup_seconds
         );
-        print!("first result after {:.0} ms", 1e3 * self.startup_seconds);
-        match self.peak_memory_bytes {
-            Some(bytes) => println!(", at most {} MiB of memory\n", bytes >> 20),
-            None => println!("\n"),
+        if let Some(bytes) = self.peak_memory_bytes {
+            text += &format!(", at most {} MiB of memory", bytes >> 20);
         }
         let columns = [
             "stage",
@@ -355,7 +356,7 @@ impl Report {
         rows.extend(self.stages.iter().map(Stage::row));
         let all: f64 = self.stages.iter().map(|s| s.ms_per_frame).sum();
         rows.push(vec!["all".into(), format!("{all:.2}")]);
-        print!("{}", ui::table(&rows));
+        text + "\n\n" + &ui::table(&rows)
     }
 }
 

@@ -282,9 +282,7 @@ fn write(args: &Args, results: &Results, clusters: &[(Cluster, Vec<&Track>)]) ->
             .map(|(cluster, _)| cluster.clone())
             .collect(),
     };
-    let path = list.writable();
-    std::fs::write(path, serde_json::to_string_pretty(&clusters)? + "\n")
-        .with_context(|| format!("{} cannot be written", path.display()))?;
+    list.write((serde_json::to_string_pretty(&clusters)? + "\n").as_bytes())?;
     // Both are whole now.
     sheets.keep()?;
     list.keep()?;

@@ -10,8 +10,8 @@ mod score;
 mod truth;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -120,20 +120,17 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     }
     let score = score?;
-    if let Some(path) = &args.confusion {
-        draw(path, &score)?;
-    }
+    let place = match &args.confusion {
+        Some(path) => draw(path, &score, args.json)?,
+        None => ui::Place::Stdout,
+    };
     let report = Report::new(&args.result, &args.truth, args.iou, &score);
     let text = if args.json {
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
         report.table()
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads it has read enough.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("standard output cannot be written")?,
-    }
+    place.print(&text)?;
     Ok(Outcome::Done)
 }
 
@@ -263,18 +260,18 @@ fn remark(score: &Score) {
     }
 }
 
-fn draw(path: &Path, score: &Score) -> Result<()> {
+/// Writes the picture; where the measures can be printed then.
+fn draw(path: &Path, score: &Score, json: bool) -> Result<ui::Place> {
     ensure!(
         score.faces_named > 0,
         "there is no confusion to draw: no face of the result has a name; analyse with --gallery"
     );
-    let output = Output::create(path)?;
     let png = confusion::draw(&confusion::Matrix::new(score))?;
-    fs::write(output.writable(), png)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    let path = output.keep()?;
-    eprintln!("evaluate: wrote {}", path.display());
-    Ok(())
+    let output = Output::create(path)?;
+    let place = ui::Place::beside(&output, json)?;
+    output.write(&png)?;
+    eprintln!("evaluate: wrote {}", output.keep()?);
+    Ok(place)
 }
 
 /// Progress of what mostly takes no time: shown after a second.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use gst::prelude::*;
 
 use crate::address;
 use crate::live::secret;
+use crate::output::{Output, Sink};
 
 /// The Debian package that an element is in.
 fn package(element: &str) -> &'static str {
@@ -80,6 +81,88 @@ pub fn free_sink(name: &str) -> Result<gst::Element> {
     set(&sink, "sync", false)?;
     set(&sink, "async", false)?;
     Ok(sink)
+}
+
+/// A free sink that writes to `output`, which must live as long. Once it is linked, ask [`check_muxer`].
+pub fn output_sink(output: &Output) -> Result<gst::Element> {
+    match output.sink() {
+        Sink::Location(path) => {
+            let sink = free_sink("filesink")?;
+            sink.set_property("location", path);
+            Ok(sink)
+        }
+        Sink::Descriptor(descriptor) => {
+            let sink = free_sink("fdsink")?;
+            sink.set_property("fd", descriptor);
+            never_seek(&sink)?;
+            Ok(sink)
+        }
+    }
+}
+
+/// Lets a `filesink` of a pipeline that does not run yet write to `output`, which must live as long; or an
+/// `fdsink` in its place.
+pub fn write_to(sink: &gst::Element, output: &Output) -> Result<()> {
+    if let Sink::Location(path) = output.sink() {
+        sink.set_property("location", path);
+        return Ok(());
+    }
+    let other = output_sink(output)?;
+    for property in ["sync", "async"] {
+        other.set_property_from_value(property, &sink.property_value(property));
+    }
+    let parent = sink.parent().and_downcast::<gst::Bin>();
+    let parent = parent.ok_or_else(|| anyhow!("a sink without a pipeline"))?;
+    let peer = pad(sink, "sink")?.peer();
+    parent.remove(sink)?;
+    parent.add(&other)?;
+    if let Some(peer) = peer {
+        peer.link(&pad(&other, "sink")?)?;
+    }
+    check_muxer(&other, output)
+}
+
+/// Says that nobody can go back in what a sink writes: `fdsink` would try, in files that others write, too.
+fn never_seek(sink: &gst::Element) -> Result<()> {
+    let answer = |_: &gst::Pad, info: &mut gst::PadProbeInfo| {
+        let Some(gst::QueryViewMut::Seeking(seeking)) = info.query_mut().map(|q| q.view_mut())
+        else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let nowhere = gst::GenericFormattedValue::none_for_format(seeking.format());
+        seeking.set(false, nowhere, nowhere);
+        gst::PadProbeReturn::Handled
+    };
+    pad(sink, "sink")?.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, answer);
+    Ok(())
+}
+
+/// Fails if a muxer before `sink` goes back in its file at the end and `output` cannot: it would be
+/// unreadable, and nobody says so.
+pub fn check_muxer(sink: &gst::Element, output: &Output) -> Result<()> {
+    if matches!(output.sink(), Sink::Location(_)) {
+        return Ok(());
+    }
+    let goes_back = |element: &gst::Element| {
+        let family = glib::Type::from_name("GstBaseQTMux");
+        let fragments = element
+            .find_property("fragment-duration")
+            .is_some_and(|_| element.property::<u32>("fragment-duration") > 0);
+        family.is_some_and(|family| element.type_().is_a(family)) && !fragments
+    };
+    let mut element = sink.clone();
+    // Queues and such may be in between.
+    while let [sink] = element.sink_pads().as_slice()
+        && let Some(before) = sink.peer().and_then(|pad| pad.parent_element())
+    {
+        element = before;
+        ensure!(
+            !goes_back(&element),
+            "{} takes no MP4, whose writer goes back in it at the end; name a file, or write .mkv",
+            output.name()
+        );
+    }
+    Ok(())
 }
 
 /// A pad that every element of this kind has.

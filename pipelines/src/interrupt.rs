@@ -1,6 +1,11 @@
-//! Ctrl-C: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C: the first signal asks for an orderly end, the second ends at once.
+//!
+//! A command looks at [`requested`] between its steps. Where it may wait for somebody else, a reader of a
+//! pipe or another process, it says so by [`waiting`]: there the first signal ends it at once. What hangs
+//! elsewhere is ended after [`PATIENCE`], or what [`finish_within`] has set.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,7 +16,12 @@ use crate::output;
 /// The exit code of a program that Ctrl-C ended, as shells have it.
 pub const EXIT_CODE: u8 = 130;
 
+/// How long a command may take to end after the first signal.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static PATIENCE_MS: AtomicU64 = AtomicU64::new(PATIENCE.as_millis() as u64);
 static RELOADS: AtomicBool = AtomicBool::new(false);
 static RELOAD: AtomicBool = AtomicBool::new(false);
 
@@ -24,6 +34,10 @@ pub fn install() -> Result<()> {
                 RELOAD.store(true, Ordering::SeqCst);
             } else if COUNT.fetch_add(1, Ordering::SeqCst) > 0 {
                 quit();
+            } else if WAITING.load(Ordering::SeqCst) > 0 {
+                quit_waiting();
+            } else {
+                start_deadline();
             }
         }
     };
@@ -32,6 +46,29 @@ pub fn install() -> Result<()> {
         .spawn(watch)
         .map(drop)
         .context("Ctrl-C cannot be handled")
+}
+
+/// Ends what hangs, when its time is over.
+fn start_deadline() {
+    let since = Instant::now();
+    let watch = move || {
+        loop {
+            let patience = Duration::from_millis(PATIENCE_MS.load(Ordering::SeqCst));
+            if since.elapsed() >= patience {
+                eprintln!(
+                    "facepipe: not ended {} s after the signal; quitting without the unfinished files",
+                    patience.as_secs()
+                );
+                quit();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let thread = std::thread::Builder::new().name("deadline".into());
+    if thread.spawn(watch).is_err() {
+        // Nobody would end what hangs.
+        quit();
+    }
 }
 
 /// From now on SIGHUP asks to read the configuration again, as it does of daemons.
@@ -52,22 +89,44 @@ pub fn quit() -> ! {
     unsafe { libc::_exit(EXIT_CODE.into()) }
 }
 
+fn quit_waiting() -> ! {
+    eprintln!("facepipe: stopped by a signal while waiting");
+    quit()
+}
+
+/// Waits for a moment; ends the program instead if a signal came.
+pub fn pause(time: Duration) {
+    if requested() {
+        quit_waiting();
+    }
+    std::thread::sleep(time);
+}
+
 /// Whether Ctrl-C was pressed.
 pub fn requested() -> bool {
     COUNT.load(Ordering::SeqCst) > 0
 }
 
-/// After the first signal the program has this long; then it ends as it is.
-pub fn quit_after(patience: std::time::Duration) {
-    let wait = move || {
-        while !requested() {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        std::thread::sleep(patience);
-        quit();
-    };
-    // Without this thread a hanging camera could keep the program alive.
-    let _ = std::thread::Builder::new()
-        .name("deadline".into())
-        .spawn(wait);
+/// The program waits for somebody else; see [`waiting`].
+pub struct Waiting;
+
+/// While the result lives, the first signal ends the program at once, without the unfinished files. For
+/// calls that may block for ever, where nothing is lost that was promised. (After the first signal the
+/// deadline ends them.)
+#[must_use]
+pub fn waiting() -> Waiting {
+    WAITING.fetch_add(1, Ordering::SeqCst);
+    Waiting
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Sets how long the program may take to end after the first signal.
+pub fn finish_within(patience: Duration) {
+    let milliseconds = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    PATIENCE_MS.store(milliseconds, Ordering::SeqCst);
 }

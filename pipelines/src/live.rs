@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let _log = telemetry::log::install(&args.log)?;
     interrupt::reload_on_hangup();
-    interrupt::quit_after(SHUTDOWN);
+    interrupt::finish_within(SHUTDOWN);
 
     let telemetry = Arc::new(Telemetry::new());
     let shared = Arc::new(Shared::new(&config, telemetry.clone())?);

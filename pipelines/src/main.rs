@@ -13,6 +13,7 @@ mod gallery;
 mod graph;
 mod interrupt;
 mod live;
+mod lock;
 mod output;
 mod record;
 mod report;

@@ -1,180 +1,298 @@
-//! Files that appear whole or not at all.
+//! Writing, the same for all commands: files appear whole or not at all and links are followed; `-` is
+//! standard output; pipes and devices are written to; a standard output that is a file is appended to.
 
-use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+mod folder;
+mod target;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempPath;
 
-/// Temporary files that a second Ctrl-C has to remove.
+use crate::interrupt;
+pub use folder::OutputFolder;
+pub use target::Target;
+
+/// Temporary files and folders, which a process that ends early has to remove.
 static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-fn temporaries() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+/// Held while names change hands, so that nobody ends the process in between.
+fn temporaries() -> MutexGuard<'static, Vec<PathBuf>> {
     TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Removes the temporary files of all outputs; for an end without unwinding.
 pub fn remove_temporaries() {
-    for path in temporaries().drain(..) {
+    let mut temporaries = temporaries();
+    for path in temporaries.drain(..) {
         let _ = match path.is_dir() {
             true => fs::remove_dir_all(path),
             false => fs::remove_file(path),
         };
     }
+    // Until the process has ended nobody makes another one.
+    std::mem::forget(temporaries);
 }
 
-/// A file to be written: under a temporary name in the same folder until [`keep`](Self::keep)
-/// gives it its own. Dropped before that, it leaves nothing behind.
+/// Something to be written: a file, standard output, a pipe or a device.
 pub struct Output {
+    /// As it was named.
     path: PathBuf,
-    /// `None` for what cannot be replaced: a pipe, a device.
-    temporary: Option<TempPath>,
+    to: To,
+}
+
+enum To {
+    File(NewFile),
+    Stream { file: File, is_stdout: bool },
+}
+
+/// Where an element writes an output.
+pub enum Sink<'a> {
+    Location(&'a Path),
+    Descriptor(RawFd),
 }
 
 impl Output {
+    /// Opens what `path` leads to; a file is [kept](Self::keep) under its name when it is whole. Waits for
+    /// the reader of a pipe.
     pub fn create(path: &Path) -> Result<Self> {
-        // What the user's umask leaves of it, as for any new file.
-        Self::with_mode(path, 0o666)
+        Self::with_mode(path, PUBLIC)
     }
 
-    /// A file that only its owner may read and write, whoever could before: for what tells of people.
-    pub fn create_private(path: &Path) -> Result<Self> {
-        Self::with_mode(path, 0o600)
-    }
-
-    /// A file that takes the place of another one, and its mode.
-    pub fn replace(path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(path);
-        let metadata = metadata.with_context(|| format!("{} cannot be read", path.display()))?;
-        let mode = metadata.permissions().mode() & 0o777;
-        let output = Self::with_mode(path, mode)?;
-        // The umask must not take from it either.
-        fs::set_permissions(output.writable(), fs::Permissions::from_mode(mode))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(output)
+    /// The same; a file is one that only its owner may read and write, whoever could before: for what
+    /// tells of people.
+    pub fn private(path: &Path) -> Result<Self> {
+        Self::with_mode(path, PRIVATE)
     }
 
     fn with_mode(path: &Path, mode: u32) -> Result<Self> {
-        check_folder(path)?;
-        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Ok(Self {
-                path: path.to_owned(),
-                temporary: None,
-            });
+        let stream = |file, is_stdout| To::Stream { file, is_stdout };
+        let to = match Target::of(path)? {
+            Target::File(real) => NewFile::with_mode(path, real, mode).map(To::File),
+            Target::Descriptor(number) => target::duplicate(number)
+                .map(|file| stream(file, number == libc::STDOUT_FILENO))
+                .with_context(|| format!("{} cannot be written", name(path))),
+            Target::Stream(real) => target::open_stream(&real)
+                .map(|file| stream(file, false))
+                .with_context(|| format!("{} cannot be written", name(path))),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            to: to?,
+        })
+    }
+
+    /// A file that only its owner may read and write; nothing else.
+    pub fn create_private(path: &Path) -> Result<NewFile> {
+        NewFile::with_mode(path, regular(path)?, PRIVATE)
+    }
+
+    /// A file that takes the place of another one, and its mode.
+    pub fn replace(path: &Path) -> Result<NewFile> {
+        let unwritable = || format!("{} cannot be written", path.display());
+        let real = regular(path)?;
+        let metadata = fs::metadata(&real);
+        let metadata = metadata.with_context(|| format!("{} cannot be read", path.display()))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        let file = NewFile::with_mode(path, real, mode)?;
+        // The umask must not take from it either.
+        fs::set_permissions(file.writable(), fs::Permissions::from_mode(mode))
+            .with_context(unwritable)?;
+        Ok(file)
+    }
+
+    /// Writes a whole document.
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        let written = self.writer().and_then(|mut to| to.write_all(bytes));
+        written.with_context(|| format!("{} cannot be written", name(&self.path)))
+    }
+
+    /// Writes bit by bit, without a buffer.
+    pub fn writer(&self) -> io::Result<Writer> {
+        match &self.to {
+            To::File(new) => Ok(Writer {
+                file: File::create(new.writable())?,
+                may_wait: false,
+            }),
+            To::Stream { file, .. } => Ok(Writer {
+                file: file.try_clone()?,
+                may_wait: true,
+            }),
         }
+    }
+
+    /// Where an element should write; open as long as this lives.
+    pub fn sink(&self) -> Sink<'_> {
+        match &self.to {
+            To::File(new) => Sink::Location(new.writable()),
+            To::Stream { file, .. } => Sink::Descriptor(file.as_raw_fd()),
+        }
+    }
+
+    /// How users call it.
+    pub fn name(&self) -> String {
+        name(&self.path)
+    }
+
+    /// Whether it is standard output, where nothing else may be printed then.
+    pub fn is_stdout(&self) -> bool {
+        matches!(
+            self.to,
+            To::Stream {
+                is_stdout: true,
+                ..
+            }
+        )
+    }
+
+    /// Gives a file, now whole, its name; how users call the output.
+    pub fn keep(self) -> Result<String> {
+        if let To::File(new) = self.to {
+            new.keep()?;
+        }
+        Ok(name(&self.path))
+    }
+}
+
+/// Writes an output. A signal ends the program where a reader lets it wait.
+pub struct Writer {
+    file: File,
+    may_wait: bool,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _waiting = self.may_wait.then(interrupt::waiting);
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// How users call an output.
+fn name(path: &Path) -> String {
+    match path == Path::new("-") {
+        true => "standard output".into(),
+        false => path.display().to_string(),
+    }
+}
+
+/// What the user's umask leaves of it, as for any new file.
+const PUBLIC: u32 = 0o666;
+
+const PRIVATE: u32 = 0o600;
+
+/// The regular file that `path` leads to, there or not.
+fn regular(path: &Path) -> Result<PathBuf> {
+    let Target::File(real) = Target::of(path)? else {
+        bail!("{} is no file that could be replaced", name(path));
+    };
+    Ok(real)
+}
+
+/// A file to be written: under a temporary name in the same folder until [`keep`](Self::keep) gives it its
+/// own. Dropped before that, it leaves nothing behind.
+pub struct NewFile {
+    /// As it was named.
+    path: PathBuf,
+    /// The same behind all links.
+    real: PathBuf,
+    temporary: Option<TempPath>,
+}
+
+impl NewFile {
+    fn with_mode(path: &Path, real: PathBuf, mode: u32) -> Result<Self> {
         let mut prefix = OsString::from(".");
-        prefix.push(path.file_name().unwrap_or_default());
+        prefix.push(short(real.file_name().unwrap_or_default()));
         prefix.push(".");
+        // Registered before a signal can see it.
+        let mut temporaries = temporaries();
         let file = tempfile::Builder::new()
             .prefix(&prefix)
             .suffix(".part")
             .permissions(fs::Permissions::from_mode(mode))
-            .tempfile_in(folder(path))
+            .tempfile_in(folder(&real))
             .with_context(|| format!("{} cannot be written", path.display()))?;
         let temporary = file.into_temp_path();
-        temporaries().push(temporary.to_path_buf());
+        temporaries.push(temporary.to_path_buf());
         Ok(Self {
             path: path.to_owned(),
+            real,
             temporary: Some(temporary),
         })
     }
 
     /// Where to write.
     pub fn writable(&self) -> &Path {
-        self.temporary.as_deref().unwrap_or(&self.path)
+        self.temporary.as_deref().unwrap_or(&self.real)
     }
 
     /// Gives the file, now whole, its name.
     pub fn keep(mut self) -> Result<PathBuf> {
-        if let Some(temporary) = self.temporary.take() {
-            let written = temporary.to_path_buf();
-            temporary
-                .persist(&self.path)
-                .map_err(|e| e.error)
-                .with_context(|| format!("{} cannot be written", self.path.display()))?;
-            temporaries().retain(|path| *path != written);
-        }
-        Ok(self.path)
-    }
-}
-
-/// A folder to be filled: like [`Output`] under a temporary name until it is kept. Only its owner may look
-/// into it.
-pub struct OutputFolder {
-    path: PathBuf,
-    temporary: PathBuf,
-}
-
-impl OutputFolder {
-    /// What an earlier run left under the temporary name is removed: no two may write `path` at a
-    /// time.
-    pub fn create(path: &Path) -> Result<Self> {
-        let temporary = beside(path, ".part");
-        remove_folder(&temporary)?;
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&temporary)
-            .with_context(|| format!("{} cannot be made", temporary.display()))?;
-        temporaries().push(temporary.clone());
-        Ok(Self {
-            path: path.to_owned(),
-            temporary,
-        })
-    }
-
-    /// Where to write.
-    pub fn writable(&self) -> &Path {
-        &self.temporary
-    }
-
-    /// Gives the folder, now whole, its name; what had it is removed.
-    pub fn keep(self) -> Result<PathBuf> {
-        let old = beside(&self.path, ".old");
-        remove_folder(&old)?;
-        let rename = |from: &Path, to: &Path| {
-            fs::rename(from, to).with_context(|| format!("{} cannot be written", to.display()))
+        let path = std::mem::take(&mut self.path);
+        let Some(temporary) = self.temporary.take() else {
+            return Ok(path);
         };
-        if self.path.exists() {
-            rename(&self.path, &old)?;
-        }
-        rename(&self.temporary, &self.path)?;
-        remove_folder(&old)?;
-        Ok(self.path.clone())
+        let unwritable = || format!("{} cannot be written", path.display());
+        let written = temporary.to_path_buf();
+        // On the disk, so that a power cut leaves one of both contents, and the new one from now on.
+        File::open(&written)
+            .and_then(|file| file.sync_all())
+            .with_context(unwritable)?;
+        let mut temporaries = temporaries();
+        temporaries.retain(|path| *path != written);
+        temporary
+            .persist(&self.real)
+            .map_err(|e| e.error)
+            .with_context(unwritable)?;
+        drop(temporaries);
+        // Not every file system can.
+        let _ = File::open(folder(&self.real)).and_then(|folder| folder.sync_all());
+        Ok(path)
     }
 }
 
-impl Drop for OutputFolder {
+impl Drop for NewFile {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.temporary);
-        temporaries().retain(|path| *path != self.temporary);
+        if let Some(temporary) = self.temporary.take() {
+            temporaries().retain(|path| **path != *temporary);
+        }
     }
 }
 
-/// A hidden name in the same folder.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// A hidden name in the same folder. Long names are cut, so that theirs is the only limit.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
+    name.push(short(path.file_name().unwrap_or_default()));
     name.push(suffix);
     folder(path).join(name)
 }
 
 /// Whether a file or folder is called as what is being written is.
-pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") && name.ends_with(b".part")
 }
 
-/// Removes a folder, if it is there.
-fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
-        }
-        _ => Ok(()),
-    }
+/// The beginning of a name, which leaves room for what we add. Two names may have the same.
+fn short(name: &OsStr) -> OsString {
+    /// Bytes, of 255 that file systems permit, or 143 where they encrypt names.
+    const LONGEST: usize = 120;
+    let Some(text) = name.to_str() else {
+        return OsString::from_vec(name.as_bytes().iter().copied().take(LONGEST).collect());
+    };
+    let ends = (0..=LONGEST.min(text.len())).rev();
+    let end = ends.into_iter().find(|&end| text.is_char_boundary(end));
+    text[..end.unwrap_or(0)].into()
 }
 
 /// The folder that `path` is in.
@@ -184,20 +302,9 @@ fn folder(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Fails unless `path` can name a file in an existing folder.
+/// Fails unless `path` can name an output, before any work is done for it.
 pub fn check_folder(path: &Path) -> Result<()> {
-    let folder = folder(path);
-    if path.is_dir() {
-        bail!("{} is a folder; name a file to write", path.display());
-    }
-    if !folder.is_dir() {
-        bail!(
-            "{} cannot be written: there is no folder {}",
-            path.display(),
-            folder.display()
-        );
-    }
-    Ok(())
+    Target::of(path).map(drop)
 }
 
 /// Whether both name the same existing file.
@@ -229,21 +336,53 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("out.mp4");
         let output = Output::create(&path).expect("writable");
-        fs::write(output.writable(), "half").expect("writable");
+        output.write(b"half").expect("writable");
         assert!(!path.exists());
         drop(output);
         assert_eq!(names(folder.path()), [""; 0], "nothing is left");
 
         let output = Output::create(&path).expect("writable");
-        fs::write(output.writable(), "whole").expect("writable");
+        output.write(b"whole").expect("writable");
         output.keep().expect("renamed");
         assert_eq!(names(folder.path()), ["out.mp4"]);
+    }
+
+    #[test]
+    fn names_as_long_as_the_file_system_takes_them() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["n".repeat(255), "é".repeat(127), "n".repeat(120)] {
+            let path = folder.path().join(&name);
+            let output = Output::create(&path).expect("not too long");
+            output.write(b"whole").expect("writable");
+            output.keep().expect("renamed");
+            assert!(path.is_file());
+            assert!(beside(&path, ".lock").file_name().expect("a name").len() < 140);
+        }
+        assert_eq!(names(folder.path()).len(), 3, "nothing else is left");
+    }
+
+    #[test]
+    fn links_stay_and_what_they_name_is_replaced() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("real", at("link")).expect("writable");
+        for text in ["new", "newer"] {
+            let output = Output::private(&at("link")).expect("writable");
+            output.write(text.as_bytes()).expect("writable");
+            output.keep().expect("renamed");
+            assert!(at("link").is_symlink());
+            assert_eq!(fs::read_to_string(at("real")).expect("written"), text);
+        }
+        assert_eq!(names(folder.path()).len(), 2);
     }
 
     #[test]
     fn a_folder_appears_whole_or_not_at_all() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("film");
+        fs::write(&path, "a file").expect("writable");
+        assert!(OutputFolder::create(&path).is_err(), "is not replaced");
+        fs::remove_file(&path).expect("there");
         let fill = |text: &str| {
             let output = OutputFolder::create(&path).expect("writable");
             fs::write(output.writable().join(text), "").expect("writable");
@@ -297,9 +436,18 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_written_to_directly() {
+    fn devices_are_written_to_and_stay() {
         let output = Output::create(Path::new("/dev/null")).expect("writable");
-        assert_eq!(output.writable(), Path::new("/dev/null"));
-        output.keep().expect("nothing to rename");
+        output.write(b"gone").expect("taken");
+        assert!(!output.is_stdout() && matches!(output.sink(), Sink::Descriptor(_)));
+        assert_eq!(output.keep().expect("nothing to rename"), "/dev/null");
+        let full = Output::private(Path::new("/dev/full")).expect("writable");
+        let error = format!("{:#}", full.write(b"too much").expect_err("full"));
+        assert!(
+            error.starts_with("/dev/full cannot be written: No space"),
+            "{error}"
+        );
+        assert!(Output::replace(Path::new("/dev/null")).is_err());
+        assert!(Output::create_private(Path::new("-")).is_err());
     }
 }

@@ -7,11 +7,10 @@ mod page;
 mod spans;
 mod thumbnails;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueHint;
 
 use crate::output::{Output, check_folder};
@@ -74,15 +73,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
     let page = page::render(&report, &thumbnails, &problems, args)?;
     let output = Output::create(&args.output)?;
-    fs::write(output.writable(), &page)
-        .with_context(|| format!("{} cannot be written", args.output.display()))?;
-    let path = output.keep()?;
+    output.write(page.as_bytes())?;
+    let name = output.keep()?;
     for problem in &problems {
         eprintln!("report: {problem}");
     }
     eprintln!(
-        "report: wrote {}: {}, {}, {:.1} MB",
-        path.display(),
+        "report: wrote {name}: {}, {}, {:.1} MB",
         ui::count(report.inputs.len() as u64, "input"),
         ui::count(report.people() as u64, "person"),
         page.len() as f64 / 1e6

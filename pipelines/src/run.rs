@@ -17,7 +17,7 @@ use serde::Serialize;
 use self::template::Template;
 use crate::output::{self, Output};
 use crate::stages::Counter;
-use crate::ui::Progress;
+use crate::ui::{self, Progress};
 use crate::{Outcome, graph, interrupt};
 
 /// How long a pipeline may take to end after Ctrl-C.
@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let description = template.fill(&values)?;
     if args.print {
-        println!("{}", description.shell());
+        ui::print(&(description.shell() + "\n"))?;
         return Ok(Outcome::Done);
     }
     Run::build(name, &description.launch())?.finish()
@@ -127,8 +127,7 @@ fn list(name: Option<&str>, json: bool) -> Result<()> {
     };
     let entries = names.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
-        return Ok(());
+        return ui::print(&(serde_json::to_string_pretty(&entries)? + "\n"));
     }
     let blocks: Vec<String> = entries
         .iter()
@@ -140,8 +139,7 @@ fn list(name: Option<&str>, json: bool) -> Result<()> {
             block + &template.table()
         })
         .collect();
-    print!("{}", blocks.join("\n"));
-    Ok(())
+    ui::print(&blocks.join("\n"))
 }
 
 /// The pipeline at work.
@@ -216,7 +214,7 @@ impl<'a> Run<'a> {
         };
         eprintln!("run: {summary}");
         for output in self.outputs {
-            eprintln!("run: wrote {}", output.keep()?.display());
+            eprintln!("run: wrote {}", output.keep()?);
         }
         Ok(if cut_short {
             Outcome::Interrupted
@@ -302,8 +300,8 @@ fn text(element: &gst::Element, property: &str) -> Option<String> {
     is_text.then(|| element.property(property)).flatten()
 }
 
-/// Lets all `filesink`s write files that appear whole or not at all. Fails if one would replace
-/// what another element reads.
+/// Lets all `filesink`s write as all commands do: files appear whole or not at all, standard output is
+/// appended to. Fails if one would replace what another element reads.
 fn outputs(elements: &[gst::Element]) -> Result<Vec<Output>> {
     let (sinks, others): (Vec<_>, Vec<_>) = elements.iter().partition(|e| factory(e) == "filesink");
     let mut read: Vec<PathBuf> = Vec::new();
@@ -318,10 +316,6 @@ fn outputs(elements: &[gst::Element]) -> Result<Vec<Output>> {
         let Some(path) = text(sink, "location").map(PathBuf::from) else {
             continue;
         };
-        // /dev/stdout may well be a file, but has its name already.
-        if path.starts_with("/dev") {
-            continue;
-        }
         for other in &read {
             ensure!(
                 !output::same_file(&path, other),
@@ -330,8 +324,7 @@ fn outputs(elements: &[gst::Element]) -> Result<Vec<Output>> {
             );
         }
         let output = Output::create(&path)?;
-        let writable = output.writable().to_str().context("the path is no UTF-8")?;
-        sink.set_property("location", writable);
+        graph::write_to(sink, &output)?;
         outputs.push(output);
         read.push(path);
     }

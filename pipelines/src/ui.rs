@@ -5,9 +5,12 @@ use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use unicode_width::UnicodeWidthStr;
+
+use crate::interrupt;
+use crate::output::Output;
 
 /// How often progress is printed where it cannot be drawn over.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -248,9 +251,43 @@ pub fn steps_left(done: u64, total: u64, elapsed: Duration) -> String {
     format!("{speed:.1}/s, {left} left")
 }
 
+/// Where a command prints what it has to say at the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Stdout,
+    Stderr,
+}
+
+impl Place {
+    /// Standard error where standard output is taken by what the command writes. That is no place for JSON.
+    pub fn beside(output: &Output, json: bool) -> Result<Self> {
+        ensure!(
+            !(json && output.is_stdout()),
+            "the output and --json both go to standard output; name a file to write"
+        );
+        Ok(match output.is_stdout() {
+            true => Self::Stderr,
+            false => Self::Stdout,
+        })
+    }
+
+    pub fn print(self, text: &str) -> Result<()> {
+        match self {
+            Self::Stdout => return print(text),
+            Self::Stderr => eprint!("{text}"),
+        }
+        Ok(())
+    }
+}
+
 /// Prints to standard output; it is no error if whoever reads it has seen enough.
 pub fn print(text: &str) -> Result<()> {
-    match stdout().write_all(text.as_bytes()) {
+    let _waiting = interrupt::waiting();
+    let mut stdout = stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.context("standard output cannot be written"),
     }

@@ -258,34 +258,45 @@ fn parse(file: &File, length: u64, large: u64) -> Result<Gallery, Read> {
     Ok(gallery)
 }
 
-/// Writes a gallery; one of `large` bytes with its 16-bit numbers.
+/// Replaces the file that `path` leads to, whole or not at all; one of `large` bytes has its 16-bit
+/// numbers, too.
 pub fn write(gallery: &Gallery, path: &Path, large: u64) -> Result<(), Error> {
     let failed = |cause: io::Error| Error::Unwritable {
         path: path.to_owned(),
         cause,
     };
-    let mut fixed = gallery.numbers.fixed();
-    if ((4 * fixed.len()) as u64) < large {
-        fixed = &[];
+    let real = match std::fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(_) => path.to_owned(),
+    };
+    if std::fs::metadata(&real).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(failed(io::Error::other("it is not a regular file")));
     }
-    let header = header(gallery, !fixed.is_empty()).map_err(failed)?;
-    let folder = path
+    let folder = real
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     let mut writer = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-    let written = writer
-        .write_all(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| writer.write_all(&header))
-        .and_then(|()| write_exact(&mut writer, gallery))
-        .and_then(|()| write_numbers(&mut writer, fixed, |v| v.to_le_bytes()))
-        .and_then(|()| writer.flush());
+    let written = write_to(gallery, &mut writer, large).and_then(|()| writer.flush());
     drop(writer);
     written.map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
+    file.persist(&real).map_err(|e| failed(e.error))?;
     Ok(())
+}
+
+/// Writes the bytes of a gallery's file.
+pub fn write_to(gallery: &Gallery, writer: &mut impl Write, large: u64) -> io::Result<()> {
+    let mut fixed = gallery.numbers.fixed();
+    if ((4 * fixed.len()) as u64) < large {
+        fixed = &[];
+    }
+    let header = header(gallery, !fixed.is_empty())?;
+    writer.write_all(&(header.len() as u64).to_le_bytes())?;
+    writer.write_all(&header)?;
+    write_exact(writer, gallery)?;
+    write_numbers(writer, fixed, |v| v.to_le_bytes())
 }
 
 fn write_exact(writer: &mut impl Write, gallery: &Gallery) -> io::Result<()> {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::address;
 use crate::enroll::visible_entries;
+use crate::lock::FileLock;
 use crate::{output, record, stages};
 
 /// Extensions of files that may be videos. Pictures are those that the image reader knows.
@@ -221,32 +222,24 @@ fn base_name(path: &Path) -> String {
 
 /// An exclusive hold on the folder of the results: two runs must not write into one.
 pub struct Lock {
-    _folder: fs::File,
+    _lock: FileLock,
 }
 
 impl Lock {
-    /// Makes the folder if it is not there.
+    /// Makes the folder if it is not there, and waits for others that write into it.
     pub fn take(results: &Path) -> Result<Self> {
-        use std::os::fd::AsRawFd;
         let name = results.display();
         fs::create_dir_all(results).with_context(|| format!("the folder {name} cannot be made"))?;
-        let folder = fs::File::open(results).with_context(|| format!("{name} cannot be read"))?;
-        // SAFETY: the descriptor is open.
-        let refused = unsafe { libc::flock(folder.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-        // A file system that knows no locks is none of our business.
-        if refused != 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock
-        {
-            anyhow::bail!(
-                "another facepipe is writing into {name}; wait for it, or choose another"
-            );
-        }
-        Ok(Self { _folder: folder })
+        Ok(Self {
+            _lock: FileLock::of_folder(results)?,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn touch(path: &Path) {
         fs::create_dir_all(path.parent().expect("in a folder")).expect("writable");
@@ -346,8 +339,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let results = folder.path().join("new/out");
         let lock = Lock::take(&results).expect("free");
-        assert!(Lock::take(&results).is_err());
+        let second = || FileLock::of_folder_within(&results, Duration::ZERO);
+        assert!(second().is_err());
         drop(lock);
-        assert!(Lock::take(&results).is_ok());
+        assert!(second().is_ok());
     }
 }

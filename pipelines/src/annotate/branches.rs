@@ -7,30 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use gst::prelude::*;
 
-use crate::graph::{chain, free_sink, make, make_first, pad, set};
+use crate::graph::{chain, check_muxer, make, make_first, output_sink, pad, set};
 use crate::output::Output;
 use crate::stages::picture_queue;
 use crate::video::{assume_rate, crop_to_even, frame_duration, is_plausible};
 
-/// A sink that writes to `output`.
-fn file_sink(output: &Output) -> Result<gst::Element> {
-    let sink = free_sink("filesink")?;
-    sink.set_property("location", output.writable());
-    Ok(sink)
-}
-
-/// The branch that writes JSON lines, to standard output without `output`.
-pub fn build_json(
-    pipeline: &gst::Pipeline,
-    tee: &gst::Element,
-    output: Option<&Output>,
-) -> Result<()> {
+/// The branch that writes JSON lines.
+pub fn build_json(pipeline: &gst::Pipeline, tee: &gst::Element, output: &Output) -> Result<()> {
     let queue = picture_queue()?;
     let json = make("facemetajson")?;
-    let sink = match output {
-        Some(output) => file_sink(output)?,
-        None => free_sink("fdsink")?,
-    };
+    let sink = output_sink(output)?;
     chain(pipeline, &[&queue, &json, &sink])?;
     tee.link(&queue)?;
     Ok(())
@@ -79,8 +65,10 @@ pub fn build_video(
         assume_rate(&pad(encoder, "sink")?);
     }
     elements.extend(encoder);
-    elements.extend([coded_queue()?, mux.clone(), file_sink(output)?]);
+    let sink = output_sink(output)?;
+    elements.extend([coded_queue()?, mux.clone(), sink.clone()]);
     chain(pipeline, &elements.iter().collect::<Vec<_>>())?;
+    check_muxer(&sink, output)?;
     tee.link(&queue)?;
     Ok(mux)
 }

@@ -10,7 +10,9 @@ use crate::gallery::{self, edit};
 use crate::live::config::{Config, default_state_folder};
 use crate::live::control::{self, Answer, Request};
 use crate::live::recent::Listed;
-use crate::{Outcome, output};
+use crate::lock::FileLock;
+use crate::output::Output;
+use crate::{Outcome, output, ui};
 
 /// Tracks that an error lists.
 const MOST_LISTED: usize = 10;
@@ -69,7 +71,8 @@ pub fn run(sighting: &Sighting) -> Result<Outcome> {
         found.model,
         model.name
     );
-    let mut gallery = match path.exists() {
+    let _lock = FileLock::take(&path)?;
+    let mut gallery = match gallery::is_there(&path)? {
         true => Gallery::read(&path)?,
         false => Gallery::new(model.clone(), dimensions),
     };
@@ -93,7 +96,9 @@ pub fn run(sighting: &Sighting) -> Result<Outcome> {
         "{} holds track {track} of `{camera}` as {person:?} already; nothing was written",
         path.display()
     );
-    gallery::write(&gallery, &path)?;
+    let output = Output::private(&path)?;
+    let place = ui::Place::beside(&output, sighting.json)?;
+    let name = gallery::save(&gallery, output)?;
     let counts = PersonReport {
         person: person.into(),
         images: found.rows.len(),
@@ -102,7 +107,7 @@ pub fn run(sighting: &Sighting) -> Result<Outcome> {
         rows,
     };
     let report = Report {
-        gallery: Some(path.display().to_string()),
+        gallery: Some(name),
         model: model.name,
         images: counts.images,
         used: counts.used,
@@ -110,7 +115,7 @@ pub fn run(sighting: &Sighting) -> Result<Outcome> {
         people: vec![counts],
         left_out: Vec::new(),
     };
-    report.print(sighting.json)?;
+    report.print(sighting.json, place)?;
     Ok(Outcome::Done)
 }
 

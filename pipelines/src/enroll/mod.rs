@@ -18,7 +18,9 @@ use face_core::model::{Model, Task};
 use gstfacerecog::gallery::{Gallery, ModelId};
 use serde::Serialize;
 
-use crate::gallery::edit;
+use crate::gallery::{self, edit};
+use crate::lock::FileLock;
+use crate::output::Output;
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt, output};
 pub use folders::{collect_files, visible_entries};
@@ -182,17 +184,21 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut gallery = Gallery::new(model, dimensions);
     let mut embedder = Embedder::start(&args.options, &args.model)?;
 
-    // A photo may be there twice: whoever wants to know asks `gallery verify`.
-    let Some(mut report) = enroll("enroll", people, &mut embedder, &mut gallery, Twice::Add)?
-    else {
+    let Some(looked) = look("enroll", people, &mut embedder)? else {
         eprintln!("enroll: stopped by Ctrl-C, no gallery was written");
         return Ok(Outcome::Interrupted);
     };
+    // A photo may be there twice: whoever wants to know asks `gallery verify`.
+    let mut report = add(looked, &mut gallery, Twice::Add);
+    let mut place = ui::Place::Stdout;
     if !gallery.is_empty() {
-        gallery.write(path)?;
-        report.gallery = Some(path.display().to_string());
+        // Who adds to the gallery of before must not write that back over this one.
+        let _lock = FileLock::take(path)?;
+        let output = Output::private(path)?;
+        place = ui::Place::beside(&output, args.json)?;
+        report.gallery = Some(gallery::save(&gallery, output)?);
     }
-    report.print(args.json)?;
+    report.print(args.json, place)?;
     ensure!(
         !gallery.is_empty(),
         "no photo shows a usable face; no gallery was written"
@@ -218,43 +224,42 @@ pub fn recognition_model(name: &str) -> Result<(ModelId, usize)> {
     ))
 }
 
-/// What to do with a photo that the gallery holds already.
+/// What to do with a photo that the gallery holds already, and with one whose name is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Twice {
+    /// It is added; names are not looked at.
     Add,
+    /// It is left out; another one of its name gets a new name.
     LeaveOut,
 }
 
-/// Adds all photos to the gallery; `None` if Ctrl-C came in between.
-pub fn enroll(
+/// What was seen on a photo: the embeddings of the face and its variations.
+type Seen = Result<Vec<Vec<f32>>, Reason>;
+
+/// A person, and what each photo is called and shows.
+pub struct Looked {
+    person: String,
+    photos: Vec<(String, Seen)>,
+}
+
+/// Looks at all photos; `None` if Ctrl-C came in between.
+pub fn look(
     task: &'static str,
     people: Vec<Person>,
     embedder: &mut Embedder,
-    gallery: &mut Gallery,
-    twice: Twice,
-) -> Result<Option<Report>> {
+) -> Result<Option<Vec<Looked>>> {
     let paths = people.iter().flat_map(|p| &p.photos);
     let paths: Vec<PathBuf> = paths.map(|photo| photo.path.clone()).collect();
-    let mut progress = Progress::new(task, Some(paths.len() as u64));
+    let total = paths.len() as u64;
+    let mut progress = Progress::new(task, Some(total));
     let begin = Instant::now();
-    let mut report = Report {
-        gallery: None,
-        model: gallery.model.name.clone(),
-        images: paths.len(),
-        used: 0,
-        rows: 0,
-        people: Vec::new(),
-        left_out: Vec::new(),
-    };
     let images = images::read_ahead(paths);
     let mut done = 0;
+    let mut all = Vec::with_capacity(people.len());
     for person in people {
-        let mut counts = PersonReport {
-            images: person.photos.len(),
-            ..Default::default()
-        };
+        let mut photos = Vec::with_capacity(person.photos.len());
         for photo in person.photos {
-            let left = ui::steps_left(done, report.images as u64, begin.elapsed());
+            let left = ui::steps_left(done, total, begin.elapsed());
             progress.update(done, &format!("{left}, {}", photo.source));
             if interrupt::requested() {
                 return Ok(None);
@@ -265,15 +270,50 @@ pub fn enroll(
             let looked = embedder
                 .embeddings(image)
                 .with_context(|| format!("{}", photo.path.display()))?;
+            photos.push((photo.source, looked));
             done += 1;
+        }
+        all.push(Looked {
+            person: person.name,
+            photos,
+        });
+    }
+    Ok(Some(all))
+}
+
+/// Adds what was seen to a gallery.
+pub fn add(all: Vec<Looked>, gallery: &mut Gallery, twice: Twice) -> Report {
+    let mut report = Report {
+        gallery: None,
+        model: gallery.model.name.clone(),
+        images: all.iter().map(|looked| looked.photos.len()).sum(),
+        used: 0,
+        rows: 0,
+        people: Vec::new(),
+        left_out: Vec::new(),
+    };
+    for Looked { person, photos } in all {
+        let mut counts = PersonReport {
+            images: photos.len(),
+            ..Default::default()
+        };
+        let mut taken = match twice {
+            Twice::Add => None,
+            Twice::LeaveOut => Some(edit::sources(gallery, &person)),
+        };
+        for (wanted, looked) in photos {
+            let source = match &mut taken {
+                None => wanted,
+                Some(taken) => edit::free_source(taken, &wanted),
+            };
             let added = looked.and_then(|embeddings| {
                 let known = match twice {
                     Twice::Add => None,
-                    Twice::LeaveOut => edit::find(gallery, &person.name, &embeddings[0]),
+                    Twice::LeaveOut => edit::find(gallery, &person, &embeddings[0]),
                 };
                 match known {
                     Some(source) => Err(Reason::Known(source)),
-                    None => edit::add_image(gallery, &person.name, &photo.source, &embeddings)
+                    None => edit::add_image(gallery, &person, &source, &embeddings)
                         .ok_or(Reason::NoEmbedding),
                 }
             });
@@ -283,19 +323,19 @@ pub fn enroll(
                     counts.rows += rows;
                 }
                 Err(reason) => report.left_out.push(LeftOut {
-                    person: person.name.clone(),
-                    source: photo.source,
+                    person: person.clone(),
+                    source,
                     reason: reason.to_string(),
                 }),
             }
         }
         counts.left_out = counts.images - counts.used;
-        counts.person = person.name;
+        counts.person = person;
         report.used += counts.used;
         report.rows += counts.rows;
         report.people.push(counts);
     }
-    Ok(Some(report))
+    report
 }
 
 impl Report {
@@ -306,9 +346,9 @@ impl Report {
         }
     }
 
-    /// Prints the report to standard output.
-    pub fn print(&self, json: bool) -> Result<()> {
-        ui::print(&match json {
+    /// Prints the report.
+    pub fn print(&self, json: bool, place: ui::Place) -> Result<()> {
+        place.print(&match json {
             true => serde_json::to_string_pretty(self)? + "\n",
             false => self.readable(),
         })

@@ -9,8 +9,10 @@ use gstfacerecog::gallery::Gallery;
 use super::{LeftOut, PersonReport, Reason, Report};
 use crate::cluster::Embeddings;
 use crate::gallery::{self, edit};
+use crate::lock::FileLock;
+use crate::output::Output;
 use crate::record::{self, ClusterTrack, Clusters};
-use crate::{Outcome, output};
+use crate::{Outcome, output, ui};
 
 /// Strangers that an error lists.
 const MOST_LISTED: usize = 20;
@@ -58,7 +60,8 @@ pub fn run(folder: &Path, namings: &[Naming], path: &Path, json: bool) -> Result
             gallery::model(&input.model)
         );
     }
-    let mut gallery = match path.exists() {
+    let _lock = FileLock::take(path)?;
+    let mut gallery = match gallery::is_there(path)? {
         true => Gallery::read(path)?,
         false => Gallery::new(first.model.clone(), first.dimensions),
     };
@@ -112,11 +115,13 @@ pub fn run(folder: &Path, namings: &[Naming], path: &Path, json: bool) -> Result
         report.rows += counts.rows;
         report.people.push(counts);
     }
+    let mut place = ui::Place::Stdout;
     if report.used > 0 {
-        gallery::write(&gallery, path)?;
-        report.gallery = Some(path.display().to_string());
+        let output = Output::private(path)?;
+        place = ui::Place::beside(&output, json)?;
+        report.gallery = Some(gallery::save(&gallery, output)?);
     }
-    report.print(json)?;
+    report.print(json, place)?;
     ensure!(report.used > 0, "nothing to add; no gallery was written");
     Ok(report.outcome())
 }

@@ -4,8 +4,8 @@ pub mod edit;
 mod show;
 mod verify;
 
-use std::collections::HashSet;
 use std::fs;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,10 @@ use face_core::model::Model;
 use gstfacerecog::gallery::Gallery;
 
 use crate::enroll::{self, Embedder, Person, Photo};
+use crate::lock::FileLock;
+use crate::output::{Output, Target};
 use crate::ui::{self, Progress};
-use crate::{Outcome, interrupt, output};
+use crate::{Outcome, interrupt};
 pub use show::model;
 
 /// Look into galleries, check them, and change them
@@ -207,42 +209,43 @@ fn list(args: &ListArgs) -> Result<Outcome> {
 
 fn add(args: &AddArgs) -> Result<Outcome> {
     ensure!(!args.person.trim().is_empty(), "the person's name is empty");
-    let mut gallery = Gallery::read(&args.file)?;
-    let model = args.model.as_ref().unwrap_or(&gallery.model.name).clone();
-    let (id, _) = enroll::recognition_model(&model).with_context(|| {
-        let name = &gallery.model.name;
-        format!("the gallery was made by the model `{name}`; name its file by --model")
-    })?;
-    gallery.expect_model(&args.file, &id)?;
-    let photos = photos(&args.images, &gallery, &args.person)?;
+    let (model, id) = {
+        let gallery = Gallery::read(&args.file)?;
+        let model = args.model.as_ref().unwrap_or(&gallery.model.name).clone();
+        let (id, _) = enroll::recognition_model(&model).with_context(|| {
+            let name = &gallery.model.name;
+            format!("the gallery was made by the model `{name}`; name its file by --model")
+        })?;
+        gallery.expect_model(&args.file, &id)?;
+        (model, id)
+    };
     let person = Person {
         name: args.person.clone(),
-        photos,
+        photos: photos(&args.images, &args.person)?,
     };
     let mut embedder = Embedder::start(&args.options, &model)?;
-    let looked = enroll::enroll(
-        "gallery add",
-        vec![person],
-        &mut embedder,
-        &mut gallery,
-        enroll::Twice::LeaveOut,
-    )?;
-    let Some(mut report) = looked else {
+    // Before the lock, as it takes long.
+    let Some(looked) = enroll::look("gallery add", vec![person], &mut embedder)? else {
         eprintln!("gallery add: stopped by Ctrl-C, the gallery is as it was");
         return Ok(Outcome::Interrupted);
     };
+    let _lock = FileLock::take(&args.file)?;
+    // It may be another one by now.
+    let mut gallery = Gallery::read(&args.file)?;
+    gallery.expect_model(&args.file, &id)?;
+    let mut report = enroll::add(looked, &mut gallery, enroll::Twice::LeaveOut);
     if report.used > 0 {
         write(&gallery, &args.file)?;
         report.gallery = Some(args.file.display().to_string());
     }
-    report.print(args.json)?;
+    report.print(args.json, ui::Place::Stdout)?;
     ensure!(report.used > 0, "nothing to add; the gallery is as it was");
     Ok(report.outcome())
 }
 
-/// The photos in `images`, folders included, and what they are called in the gallery: person and file
-/// name, as by `enroll`.
-fn photos(images: &[PathBuf], gallery: &Gallery, person: &str) -> Result<Vec<Photo>> {
+/// The photos in `images`, folders included, and what they should be called in the gallery: person and
+/// file name, as by `enroll`.
+fn photos(images: &[PathBuf], person: &str) -> Result<Vec<Photo>> {
     let mut paths = Vec::new();
     for image in images {
         match image.is_dir() {
@@ -252,19 +255,36 @@ fn photos(images: &[PathBuf], gallery: &Gallery, person: &str) -> Result<Vec<Pho
         }
     }
     ensure!(!paths.is_empty(), "there is no file in these folders");
-    let mut taken: HashSet<String> = edit::sources(gallery, person);
     let photo = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let source = edit::free_source(&mut taken, &format!("{person}/{name}"));
+        let source = format!("{person}/{name}");
         Photo { path, source }
     };
     Ok(paths.into_iter().map(photo).collect())
 }
 
-/// Replaces a gallery; where `path` is a link, what it points to.
+/// Whether there is a gallery to be added to: a file, not what takes bytes and gives none back.
+pub fn is_there(path: &Path) -> Result<bool> {
+    Ok(match Target::of(path)? {
+        Target::File(file) => file.exists(),
+        _ => false,
+    })
+}
+
+/// Writes a gallery. Who has read it from there before holds its lock.
 pub fn write(gallery: &Gallery, path: &Path) -> Result<()> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    Ok(gallery.write(&target)?)
+    save(gallery, Output::private(path)?).map(drop)
+}
+
+/// Writes a gallery; how users call the output.
+pub fn save(gallery: &Gallery, output: Output) -> Result<String> {
+    let mut writer = BufWriter::with_capacity(1 << 20, output.writer()?);
+    gallery
+        .write_to(&mut writer)
+        .and_then(|()| writer.flush())
+        .with_context(|| format!("{} cannot be written", output.name()))?;
+    drop(writer);
+    output.keep()
 }
 
 /// `3 people, 12 rows`.
@@ -274,6 +294,7 @@ fn size(gallery: &Gallery) -> String {
 }
 
 fn remove(args: &RemoveArgs) -> Result<Outcome> {
+    let _lock = FileLock::take(&args.file)?;
     let gallery = Gallery::read(&args.file)?;
     let left = edit::remove(&gallery, &args.people, &args.images)
         .with_context(|| args.file.display().to_string())?;
@@ -284,6 +305,7 @@ fn remove(args: &RemoveArgs) -> Result<Outcome> {
 }
 
 fn rename(args: &RenameArgs) -> Result<Outcome> {
+    let _lock = FileLock::take(&args.file)?;
     let gallery = Gallery::read(&args.file)?;
     let renamed = edit::rename(&gallery, &args.old, &args.new, args.into_existing)
         .with_context(|| args.file.display().to_string())?;
@@ -294,7 +316,8 @@ fn rename(args: &RenameArgs) -> Result<Outcome> {
 }
 
 fn merge(args: &MergeArgs) -> Result<Outcome> {
-    output::check_folder(&args.output)?;
+    // From before the inputs are read, as the output may be one of them.
+    let _lock = FileLock::take(&args.output)?;
     let galleries = args
         .files
         .iter()
@@ -313,8 +336,10 @@ fn merge(args: &MergeArgs) -> Result<Outcome> {
         );
     }
     let (all, counts) = edit::merge(&galleries)?;
-    write(&all, &args.output)?;
-    show::Merge::new(&args.files, &galleries, &counts, &args.output, &all).print(args.json)?;
+    let output = Output::private(&args.output)?;
+    let place = ui::Place::beside(&output, args.json)?;
+    let name = save(&all, output)?;
+    show::Merge::new(&args.files, &galleries, &counts, name, &all).print(args.json, place)?;
     Ok(Outcome::Done)
 }
 

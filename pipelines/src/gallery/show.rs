@@ -11,7 +11,11 @@ use super::verify::{Findings, Limits};
 use crate::ui;
 
 fn print<T: Serialize>(value: &T, json: bool, text: impl Fn(&T) -> String) -> Result<()> {
-    ui::print(&match json {
+    ui::print(&readable(value, json, text)?)
+}
+
+fn readable<T: Serialize>(value: &T, json: bool, text: impl Fn(&T) -> String) -> Result<String> {
+    Ok(match json {
         true => serde_json::to_string_pretty(value)? + "\n",
         false => text(value),
     })
@@ -176,12 +180,12 @@ impl Merge {
         files: &[PathBuf],
         galleries: &[Gallery],
         counts: &[Merged],
-        output: &Path,
+        gallery: String,
         all: &Gallery,
     ) -> Self {
         let inputs = files.iter().zip(galleries).zip(counts);
         Self {
-            gallery: output.display().to_string(),
+            gallery,
             people: all.people().len(),
             rows: all.len(),
             duplicates: counts.iter().map(|count| count.duplicates).sum(),
@@ -196,8 +200,8 @@ impl Merge {
         }
     }
 
-    pub fn print(&self, json: bool) -> Result<()> {
-        print(self, json, |merge| {
+    pub fn print(&self, json: bool, place: ui::Place) -> Result<()> {
+        place.print(&readable(self, json, |merge| {
             let line = |name: &str, people: usize, rows: usize, duplicates: usize| {
                 let numbers = [people, rows, duplicates].map(|n| n.to_string());
                 [&[name.to_owned()], &numbers[..]].concat()
@@ -212,7 +216,7 @@ impl Merge {
                 merge.duplicates,
             ));
             ui::table(&lines)
-        })
+        })?)
     }
 }
 
