@@ -8,6 +8,7 @@
 //! - [`frame`]: frames mapped for reading and writing, once it is sure that they fit their memory
 //! - [`image`]: sampling pixels out of a mapped video frame into a tensor
 //! - [`align`]: aligned face chips from landmarks
+//! - [`names`]: what people may be called
 //! - [`geometry`]: boxes, IoU, similarity transforms
 //! - [`element`]: what the elements of all stages do alike
 //! - [`late`]: what a stage of a live pipeline leaves out when it is behind
@@ -24,6 +25,7 @@ pub mod image;
 pub mod late;
 pub mod meta;
 pub mod model;
+pub mod names;
 pub mod onnx;
 pub mod session;
 pub mod stats;

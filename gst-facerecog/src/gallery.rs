@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use face_core::Error;
+use face_core::{Error, names};
 use serde::{Deserialize, Serialize};
 
 use file::FiledNumbers;
@@ -339,14 +339,40 @@ impl Gallery {
             .collect()
     }
 
-    /// Reads a gallery file.
+    /// Reads a gallery file. Fails if one of the people is called what nobody can be
+    /// ([`face_core::names`]), as in galleries that others made.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Ok(Self::read_stamped(path)?.0)
     }
 
     /// Reads a gallery file, and says which content of it that was.
     pub fn read_stamped(path: &Path) -> Result<(Self, Stamp), Error> {
-        file::read(path, file::LARGE)
+        let read = file::read(path, file::LARGE)?;
+        read.0.check_names(path)?;
+        Ok(read)
+    }
+
+    /// Reads a gallery file, whatever its people are called: to look at it, or to give them other names.
+    pub fn read_any_names(path: &Path) -> Result<Self, Error> {
+        Ok(file::read(path, file::LARGE)?.0)
+    }
+
+    fn check_names(&self, path: &Path) -> Result<(), Error> {
+        let mut people = self.people().iter();
+        let Some((name, reason)) = people.find_map(|name| Some((name, names::check(name).err()?)))
+        else {
+            return Ok(());
+        };
+        // What can be typed.
+        let plain = name.bytes().all(|b| (b' '..0x7f).contains(&b)) && name.len() <= names::LONGEST;
+        let advice = match plain {
+            true => format!("`facepipe gallery rename {} {name:?} NEW`", path.display()),
+            false => "`facepipe gallery rename`".into(),
+        };
+        Err(Error::invalid(
+            path,
+            format!("{reason}; give them another name by {advice}, or remove them"),
+        ))
     }
 
     /// Reads a gallery file that is treated as a large one from `large` bytes on.

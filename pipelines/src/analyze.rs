@@ -144,6 +144,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         eprintln!("analyze: {files} skipped that are no video or picture by their names");
     }
     ensure!(!found.inputs.is_empty(), "there is nothing to analyse");
+    ensure!(
+        args.output != Path::new("-"),
+        "the results are a folder and cannot go to standard output; name one by -o"
+    );
     let _lock = Lock::take(&args.output)?;
     let analyzer = Analyzer::new(args)?;
     let settings = settings(args, analyzer.model_sha256())?;

@@ -59,7 +59,6 @@ fn with_muxer(path: PathBuf) -> Result<PathBuf, &'static str> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    interrupt::finish_within(PATIENCE);
     let uri = stages::uri(&args.input)?;
     check_files(args)?;
     let video = args.output.as_deref().map(Output::create).transpose()?;
@@ -124,6 +123,7 @@ struct Run {
     source: Source,
     counter: Arc<Counter>,
     mux: Option<gst::Element>,
+    only_files: bool,
     started: Instant,
     elapsed: Duration,
 }
@@ -152,14 +152,22 @@ impl Run {
             source,
             counter,
             mux,
+            only_files: video.into_iter().chain(json).all(Output::is_file),
             started: Instant::now(),
             elapsed: Duration::ZERO,
         })
     }
 
+    /// Takes its time for files, but not for a reader that has stopped.
+    fn finish_within(&self) {
+        if self.only_files {
+            interrupt::finish_within(PATIENCE);
+        }
+    }
+
     /// Runs until the end of the input, Ctrl-C or an error.
     fn finish(&mut self) -> Result<Outcome> {
-        graph::start(&self.pipeline)?;
+        graph::start_alone(&self.pipeline)?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
         self.started = Instant::now();
         let mut progress = Progress::new("annotate", None);
@@ -176,6 +184,7 @@ impl Run {
                     return Ok(Outcome::Interrupted);
                 }
                 progress.note("finishing the files; Ctrl-C again quits at once");
+                self.finish_within();
                 self.source.end();
             }
             let (pipeline, mux) = (&self.pipeline, &self.mux);
@@ -187,6 +196,8 @@ impl Run {
             self.counter.show(pipeline, self.started, &mut progress);
         }
         self.elapsed = self.started.elapsed();
+        // What is left is to write it to the disk.
+        self.finish_within();
         // A live source has no other end.
         let cut_short = stopping && progress.total().is_some();
         Ok(if cut_short {

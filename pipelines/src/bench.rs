@@ -148,7 +148,7 @@ impl Run<'_> {
     }
 
     fn play(&mut self) -> Result<Outcome> {
-        graph::start(&self.pipeline)?;
+        graph::start_alone(&self.pipeline)?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
         let mut progress = Progress::new("bench", None);
         let mut undecodable = graph::Undecodable::default();

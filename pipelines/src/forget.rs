@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::analyze::Lock;
 use crate::gallery::{self, edit};
+use crate::lock::FileLock;
 use crate::output::Output;
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt};
@@ -175,7 +176,11 @@ impl Forgetting {
 
     /// Removes the person from a gallery.
     fn gallery(&self, path: &Path) -> Result<Removed> {
-        let gallery = Gallery::read(path)?;
+        let _lock = match self.dry_run {
+            true => None,
+            false => Some(FileLock::take(path)?),
+        };
+        let gallery = Gallery::read_any_names(path)?;
         let mut removed = Removed::default();
         if gallery.people().contains(&self.person) {
             let left = edit::remove(&gallery, std::slice::from_ref(&self.person), &[])?;
@@ -258,7 +263,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     // Whom the tracks are is known by all galleries.
     for path in files(Kind::Gallery) {
         // One that cannot be read fails below.
-        if let Ok(gallery) = Gallery::read(path) {
+        if let Ok(gallery) = Gallery::read_any_names(path) {
             forgetting.learn(&gallery);
         }
     }

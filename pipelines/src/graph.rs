@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, ensure};
 use gst::prelude::*;
 
 use crate::address;
+use crate::interrupt;
 use crate::live::secret;
 use crate::output::{Output, Sink};
 
@@ -140,7 +141,7 @@ fn never_seek(sink: &gst::Element) -> Result<()> {
 /// Fails if a muxer before `sink` goes back in its file at the end and `output` cannot: it would be
 /// unreadable, and nobody says so.
 pub fn check_muxer(sink: &gst::Element, output: &Output) -> Result<()> {
-    if matches!(output.sink(), Sink::Location(_)) {
+    if output.is_file() {
         return Ok(());
     }
     let goes_back = |element: &gst::Element| {
@@ -179,6 +180,12 @@ pub fn start(pipeline: &gst::Pipeline) -> Result<()> {
             .unwrap_or_else(|| anyhow!("the pipeline does not start, and does not say why")));
     }
     Ok(())
+}
+
+/// The same where nothing else is at work: a source may be a pipe that nobody writes to.
+pub fn start_alone(pipeline: &gst::Pipeline) -> Result<()> {
+    let _waiting = interrupt::waiting();
+    start(pipeline)
 }
 
 /// The first error that waits on the bus, if any.

@@ -141,6 +141,11 @@ impl Output {
         name(&self.path)
     }
 
+    /// Whether it is a file that gets its name at the end.
+    pub fn is_file(&self) -> bool {
+        matches!(self.to, To::File(_))
+    }
+
     /// Whether it is standard output, where nothing else may be printed then.
     pub fn is_stdout(&self) -> bool {
         matches!(

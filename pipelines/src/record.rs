@@ -22,10 +22,8 @@ use anyhow::{Context, Result};
 use face_core::file::{Lines, read_at_most};
 use serde::{Deserialize, Serialize};
 
+pub use face_core::names::UNKNOWN;
 pub use files::Written;
-
-/// The name of a face that nobody in the gallery has, unless `unknown-label` says otherwise.
-pub const UNKNOWN: &str = "Unknown";
 
 /// A line of `faces.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

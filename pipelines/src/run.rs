@@ -20,6 +20,9 @@ use crate::stages::Counter;
 use crate::ui::{self, Progress};
 use crate::{Outcome, graph, interrupt};
 
+/// How long what is whole may take to get to the disk after Ctrl-C.
+const TO_DISK: Duration = Duration::from_secs(60);
+
 /// How long a pipeline may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -173,7 +176,7 @@ impl<'a> Run<'a> {
 
     /// Runs until the end of the input, Ctrl-C or an error.
     fn finish(mut self) -> Result<Outcome> {
-        graph::start(&self.pipeline)?;
+        graph::start_alone(&self.pipeline)?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
         let started = Instant::now();
         let mut progress = Progress::new("run", None);
@@ -202,6 +205,7 @@ impl<'a> Run<'a> {
         drop(progress);
         // Shuts the pipeline down, which closes the files.
         drop(self.pipeline);
+        interrupt::finish_within(TO_DISK);
         let Some(summary) = summary else {
             if stopping.is_some() {
                 eprintln!("run: stopped by Ctrl-C before the first frame, no file was written");

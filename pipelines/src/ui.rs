@@ -1,11 +1,13 @@
 //! What the user sees while waiting and at the end: progress and tables.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use face_core::names;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use unicode_width::UnicodeWidthStr;
 
@@ -249,6 +251,14 @@ pub fn steps_left(done: u64, total: u64, elapsed: Duration) -> String {
     let left = total.saturating_sub(done) as f64 / speed;
     let left = clock(Duration::from_secs_f64(left.min(1e9)));
     format!("{speed:.1}/s, {left} left")
+}
+
+/// A name or source from a file that others may have made, so that it disturbs no line and no terminal.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    match names::is_printable(text) {
+        true => text.into(),
+        false => names::quoted(text).into(),
+    }
 }
 
 /// Where a command prints what it has to say at the end.

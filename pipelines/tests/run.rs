@@ -210,6 +210,73 @@ fn the_printed_line_does_the_same() {
     assert_eq!(read_lines(folder.path().join("a b.jsonl")), ours);
 }
 
+/// Runs a script with `$facepipe` and the plugins for `gst-launch-1.0`.
+fn shell(folder: &Path, script: &str) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_facepipe"));
+    Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder)
+        .env("facepipe", program)
+        .env("GST_PLUGIN_PATH", program.parent().expect("target"))
+        .env("GST_REGISTRY", folder.join("registry.bin"))
+        .output()
+        .expect("sh runs")
+}
+
+#[test]
+fn a_standard_output_that_is_a_file_is_appended_to() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::copy(media("t1.jpg"), folder.path().join("group.jpg")).expect("copied");
+    let long = "n".repeat(255);
+    let script = format!(
+        "one() {{ \"$facepipe\" run picture-to-json input=group.jpg inference-size=320 \"$@\"; }}
+        printf '%s\\n' '{{}}' > all.jsonl
+        one >> all.jsonl; one output=/dev/stdout >> all.jsonl
+        {{ printf '%s\\n' '{{}}'; one output=-; one output=/dev/fd/1; printf '%s\\n' '{{}}'; }} > braces.jsonl
+        one --print > line; sh line >> all.jsonl
+        one | cat > piped.jsonl
+        one output={long}"
+    );
+    assert_code(&shell(folder.path(), &script), 0);
+    for (name, lines) in [
+        ("all.jsonl", "{}fff"),
+        ("braces.jsonl", "{}ff{}"),
+        ("piped.jsonl", "f"),
+        (&long, "f"),
+    ] {
+        let kinds = read_lines(folder.path().join(name)).into_iter();
+        let kinds: String = kinds
+            .map(|line| match line["type"] == "frame" {
+                true => "f".to_owned(),
+                false => line.to_string(),
+            })
+            .collect();
+        assert_eq!(kinds, lines, "{name}");
+    }
+    assert!(!folder.path().join("-").exists());
+    let args = [
+        "picture-to-json",
+        "input=group.jpg",
+        &format!("output=n{long}"),
+    ];
+    let output = facepipe_run(folder.path(), &args);
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("File name too long"),
+        "{}",
+        stderr(&output)
+    );
+
+    // Whose writer goes back in it.
+    fs::copy(media("single_face.mp4"), folder.path().join("clip.mp4")).expect("copied");
+    let output = facepipe_run(
+        folder.path(),
+        &["file-to-video", "input=clip.mp4", "output=-"],
+    );
+    assert_code(&output, 1);
+    assert!(output.stdout.is_empty() && stderr(&output).contains("takes no MP4"));
+}
+
 #[test]
 fn wrong_use_is_explained() {
     let folder = workplace();

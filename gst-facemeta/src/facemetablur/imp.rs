@@ -214,10 +214,24 @@ impl ObjectImpl for FaceMetaBlur {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut settings = lock(&self.settings);
+        let before = settings.selection.clone();
         if !settings.set(pspec.name(), value) {
             gst::warning!(CAT, imp = self, "no property {}", pspec.name());
         }
+        let checked = settings.selection.check();
+        // Before it starts, the order in which properties are set is free.
+        let runs = self.obj().current_state() >= gst::State::Paused;
+        if checked.is_err() && runs {
+            settings.selection = before;
+        }
         drop(settings);
+        if let (Err(error), true) = (checked, runs) {
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("{}: {error}; it stays as it was", pspec.name())
+            );
+        }
         if pspec.name() == "look-back" {
             // Fails only without a bus.
             let latency = gst::message::Latency::builder().src(&*self.obj()).build();
@@ -275,6 +289,8 @@ impl BaseTransformImpl for FaceMetaBlur {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
+        let names = settings.selection.check();
+        names.map_err(|error| Error::Settings(format!("names: {error}")).to_message())?;
         let picture = open_picture(&settings).map_err(|error| error.to_message())?;
         *lock(&self.state) = State {
             picture,

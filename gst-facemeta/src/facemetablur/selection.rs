@@ -1,6 +1,7 @@
 //! Whose faces are hidden.
 
 use face_core::meta::Face;
+use face_core::names::{self, UNKNOWN};
 
 use super::Target;
 
@@ -19,7 +20,7 @@ impl Default for Selection {
         Self {
             target: Target::All,
             names: Vec::new(),
-            unknown_label: "Unknown".into(),
+            unknown_label: UNKNOWN.into(),
         }
     }
 }
@@ -29,6 +30,19 @@ impl Selection {
     pub fn parse_names(list: &str) -> Vec<String> {
         let names = list.split(',').map(str::trim);
         names.filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Fails if one of the names is nobody's: who meant somebody by it would see their face.
+    pub fn check(&self) -> Result<(), String> {
+        self.names
+            .iter()
+            .try_for_each(|name| match *name == self.unknown_label {
+                true => Err(format!(
+                    "{} cannot be a person's name: it is the unknown-label",
+                    names::quoted(name)
+                )),
+                false => names::check(name),
+            })
     }
 
     /// Whether a face is hidden. One that has not been named yet may be anybody: it is hidden, as
@@ -86,6 +100,24 @@ mod tests {
         );
         assert_eq!(hidden(Target::Named, "penny"), [true, false, false, true]);
         assert_eq!(hidden(Target::Named, ""), [true, true, false, true]);
+    }
+
+    #[test]
+    fn names_are_those_of_people() {
+        let check = |list: &str| {
+            let names = Selection::parse_names(list);
+            let unknown_label = "niemand".into();
+            let selection = Selection {
+                names,
+                unknown_label,
+                ..Default::default()
+            };
+            selection.check()
+        };
+        assert_eq!(check("penny, Ünal ,李雷"), Ok(()));
+        for list in ["penny,Unknown", "niemand", "a\nb", "\u{202e}ann"] {
+            assert!(check(list).is_err(), "{list:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use face_core::Error;
 use face_core::element::{self, Inference, Preload, Timing};
 use face_core::late::{Budget, Share, turns};
 use face_core::meta::{self, Embedding, Face, Recognition};
+use face_core::names::UNKNOWN;
 use face_core::stats::{self, Stats, Work};
 use face_core::tracks::{Pace, Schedule, Tracks};
 use gst::prelude::*;
@@ -29,7 +30,6 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 const MODEL: &str = "sface";
-const UNKNOWN: &str = "Unknown";
 const NEIGHBORS: u32 = 6;
 const INTERVAL: u32 = 500;
 const SETTLED_INTERVAL: u32 = 8000;

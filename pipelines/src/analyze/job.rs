@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use face_core::model::{Descriptor, Model, Task};
@@ -21,6 +21,9 @@ use crate::source::Source;
 use crate::stages::{self, Counter, picture_queue};
 use crate::ui::Progress;
 use crate::{enroll, interrupt};
+
+/// How long the end of a live stream and its results may take after Ctrl-C.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What all inputs share.
 pub struct Analyzer<'a> {
@@ -218,6 +221,7 @@ fn play(
                 return Ok(false);
             }
             stopping = true;
+            interrupt::finish_within(PATIENCE);
             source.end();
         }
         source.connect(|| Ok(None))?;

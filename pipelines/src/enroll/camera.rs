@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use face_core::names;
 use gstfacerecog::gallery::Gallery;
 
 use super::{PersonReport, Report, recognition_model};
@@ -31,7 +32,7 @@ pub struct Sighting<'a> {
 
 pub fn run(sighting: &Sighting) -> Result<Outcome> {
     let person = sighting.person.trim();
-    ensure!(!person.is_empty(), "--person is empty");
+    names::check(person).map_err(|error| anyhow!("--person: {error}"))?;
     let state = match sighting.config {
         Some(path) => Config::read(path)?.state_folder()?,
         None => default_state_folder()?,

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use face_core::names;
 
 use super::{Person, Photo};
 use crate::ui;
@@ -30,11 +31,13 @@ pub fn find_people(folder: &Path) -> Result<Vec<Person>> {
         }
         let mut photos = Vec::new();
         collect_files(&path, &mut photos)?;
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let refused = |reason: String| anyhow!("a folder in {}: {reason}", folder.display());
+        let name = path.file_name().unwrap_or_default();
+        let name = name
+            .to_str()
+            .ok_or_else(|| refused(format!("its name {name:?} is not UTF-8")))?
+            .to_owned();
+        names::check(&name).map_err(refused)?;
         let photo = |path: PathBuf| Photo {
             source: path
                 .strip_prefix(folder)

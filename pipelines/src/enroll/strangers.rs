@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use face_core::names;
 use gstfacerecog::gallery::Gallery;
 
 use super::{LeftOut, PersonReport, Reason, Report};
@@ -32,6 +33,7 @@ impl Naming {
         if stranger.trim().is_empty() || person.trim().is_empty() {
             return Err(format!("in `{text}` the stranger or the name is empty"));
         }
+        names::check(person)?;
         Ok(Self {
             stranger: stranger.trim().to_owned(),
             person: person.to_owned(),
@@ -246,7 +248,15 @@ mod tests {
     fn a_naming_is_an_id_and_a_name() {
         let ben = naming("stranger-2=Ben = B.");
         assert_eq!((&*ben.stranger, &*ben.person), ("stranger-2", "Ben = B."));
-        for wrong in ["stranger-1", "=Anna", "stranger-1=", "stranger-1= ", ""] {
+        for wrong in [
+            "stranger-1",
+            "=Anna",
+            "stranger-1=",
+            "stranger-1= ",
+            "",
+            "stranger-1=Unknown",
+            "stranger-1=Ann\n",
+        ] {
             assert!(Naming::parse(wrong).is_err(), "{wrong}");
         }
     }

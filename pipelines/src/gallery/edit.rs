@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
+use face_core::names;
 use gstfacerecog::gallery::{Gallery, Row, normalised, variation_of, variation_source};
 
 /// Up to this cosine distance two embeddings are those of one picture; rounding makes 10⁻⁷ of it.
@@ -172,7 +173,7 @@ pub fn remove(gallery: &Gallery, people: &[String], images: &[String]) -> Result
 /// The gallery with a person renamed; to the name of somebody else only if that is meant.
 pub fn rename(gallery: &Gallery, old: &str, new: &str, into_existing: bool) -> Result<Gallery> {
     expect_person(gallery, old)?;
-    ensure!(!new.trim().is_empty(), "the new name is empty");
+    names::check(new).map_err(Error::msg)?;
     ensure!(old != new, "{old:?} is the name already");
     if into_existing {
         expect_person(gallery, new)?;

@@ -9,8 +9,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use face_core::model::Model;
+use face_core::names;
 use gstfacerecog::gallery::Gallery;
 
 use crate::enroll::{self, Embedder, Person, Photo};
@@ -194,7 +195,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 fn info(args: &InfoArgs) -> Result<Outcome> {
-    let gallery = Gallery::read(&args.file)?;
+    let gallery = Gallery::read_any_names(&args.file)?;
     let size = fs::metadata(&args.file)
         .with_context(|| format!("{} cannot be read", args.file.display()))?
         .len();
@@ -203,12 +204,12 @@ fn info(args: &InfoArgs) -> Result<Outcome> {
 }
 
 fn list(args: &ListArgs) -> Result<Outcome> {
-    show::List::new(&Gallery::read(&args.file)?).print(args.json)?;
+    show::List::new(&Gallery::read_any_names(&args.file)?).print(args.json)?;
     Ok(Outcome::Done)
 }
 
 fn add(args: &AddArgs) -> Result<Outcome> {
-    ensure!(!args.person.trim().is_empty(), "the person's name is empty");
+    names::check(&args.person).map_err(Error::msg)?;
     let (model, id) = {
         let gallery = Gallery::read(&args.file)?;
         let model = args.model.as_ref().unwrap_or(&gallery.model.name).clone();
@@ -295,7 +296,7 @@ fn size(gallery: &Gallery) -> String {
 
 fn remove(args: &RemoveArgs) -> Result<Outcome> {
     let _lock = FileLock::take(&args.file)?;
-    let gallery = Gallery::read(&args.file)?;
+    let gallery = Gallery::read_any_names(&args.file)?;
     let left = edit::remove(&gallery, &args.people, &args.images)
         .with_context(|| args.file.display().to_string())?;
     write(&left, &args.file)?;
@@ -306,7 +307,7 @@ fn remove(args: &RemoveArgs) -> Result<Outcome> {
 
 fn rename(args: &RenameArgs) -> Result<Outcome> {
     let _lock = FileLock::take(&args.file)?;
-    let gallery = Gallery::read(&args.file)?;
+    let gallery = Gallery::read_any_names(&args.file)?;
     let renamed = edit::rename(&gallery, &args.old, &args.new, args.into_existing)
         .with_context(|| args.file.display().to_string())?;
     write(&renamed, &args.file)?;

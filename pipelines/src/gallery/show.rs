@@ -142,11 +142,11 @@ impl List {
             for person in &list.people {
                 let images = ui::count(person.images.len() as u64, "image");
                 let rows = ui::count(person.rows as u64, "row");
-                text += &format!("{}: {images}, {rows}\n", person.person);
+                text += &format!("{}: {images}, {rows}\n", ui::printable(&person.person));
                 for image in &person.images {
                     text += &match image.rows {
-                        1 => format!("  {}\n", image.source),
-                        n => format!("  {} and {}\n", image.source, {
+                        1 => format!("  {}\n", ui::printable(&image.source)),
+                        n => format!("  {} and {}\n", ui::printable(&image.source), {
                             ui::count(n as u64 - 1, "variation")
                         }),
                     };

@@ -197,13 +197,39 @@ impl Description {
         lines.join(" ")
     }
 
+    /// The words as `gst-launch-1.0` needs them: its `filesink` knows no `-` and would cut a standard output
+    /// that is a file.
+    fn plain(&self) -> Vec<Vec<String>> {
+        const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+        let mut in_sink = false;
+        let mut plain = |word: &String| -> Vec<String> {
+            in_sink = match word.as_str() {
+                "!" => false,
+                "filesink" => true,
+                _ => in_sink,
+            };
+            match word.strip_prefix("location=") {
+                Some(path) if in_sink && STDOUT.contains(&path) => {
+                    ["location=/dev/stdout", "append=true"]
+                        .map(String::from)
+                        .to_vec()
+                }
+                _ => vec![word.clone()],
+            }
+        };
+        let lines = self.0.iter();
+        lines
+            .map(|line| line.iter().flat_map(&mut plain).collect())
+            .collect()
+    }
+
     /// As a shell takes it.
     pub fn shell(&self) -> String {
         let words = |line: &Vec<String>| -> String {
             let words: Vec<_> = line.iter().map(|w| syntax::shell_word(w)).collect();
             words.join(" ")
         };
-        let lines: Vec<String> = self.0.iter().map(words).collect();
+        let lines: Vec<String> = self.plain().iter().map(words).collect();
         format!("gst-launch-1.0 -q -e {}", lines.join(" \\\n    "))
     }
 }
@@ -263,6 +289,23 @@ mod tests {
             two.expect("filled").launch(),
             "filesink location=p\\ q/y.ts"
         );
+    }
+
+    #[test]
+    fn gst_launch_appends_to_standard_output() {
+        let text = "# ${to}: .\nfilesrc location=${to} ! tee name=t ! queue\n  ! filesink sync=false \
+            location=${to}\n  t. ! filesink location=${to}2";
+        let template = Template::parse(text).expect("valid");
+        for to in ["-", "/dev/stdout", "/dev/fd/1"] {
+            let filled = template.fill(&values(&[("to", to)])).expect("all there");
+            assert_eq!(
+                filled.shell(),
+                format!(
+                    "gst-launch-1.0 -q -e filesrc location={to} ! tee name=t ! queue \\\n    ! filesink \
+                     sync=false location=/dev/stdout append=true \\\n    t. ! filesink location={to}2"
+                )
+            );
+        }
     }
 
     #[test]

@@ -222,6 +222,11 @@ impl Camera {
             let text = path.to_str().context("a path is not UTF-8")?;
             Ok(folder.join(text.replace(CAMERA, &name)))
         };
+        // As for all commands.
+        let lines = |to: PathBuf| match to == Path::new("-") {
+            true => Ok("/dev/stdout".into()),
+            false => path(to),
+        };
         let password = Place {
             password_env: file.password_env,
             password_file: file.password_file,
@@ -238,7 +243,7 @@ impl Camera {
             .jsonl
             .map(|jsonl| {
                 Ok::<_, anyhow::Error>(Jsonl {
-                    path: path(jsonl.path).at("path")?,
+                    path: lines(jsonl.path).at("path")?,
                     rotation: rotation(jsonl.max_size, jsonl.max_age, jsonl.keep)?,
                     only_faces: jsonl.only_faces,
                 })
@@ -259,7 +264,7 @@ impl Camera {
             .at("segments")?;
         let events = file
             .events
-            .map(|events| Events::parse(events, folder, path))
+            .map(|events| Events::parse(events, folder, lines))
             .transpose()
             .at("events")?;
         Ok(Self {
@@ -372,11 +377,11 @@ fn check_name(name: &str) -> Result<()> {
     // Names of files have 255 bytes at most, and a time stands in them, too.
     ensure!(
         (1..=64).contains(&name.chars().count()) && name.len() <= 192,
-        "`{name}` is no name: it must have 1 to 64 characters and 192 bytes at most"
+        "{name:?} is no name: it must have 1 to 64 characters and 192 bytes at most"
     );
     ensure!(
         name.chars().all(fits) && !name.starts_with('.'),
-        "`{name}` is no name: letters (of any script), digits, - _ and . (not first) are allowed"
+        "{name:?} is no name: letters (of any script), digits, - _ and . (not first) are allowed"
     );
     Ok(())
 }

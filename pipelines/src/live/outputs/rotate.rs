@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::dated::{Dated, private_folder};
 use crate::live::config::Rotation;
+use crate::output::Target;
 
 /// A path that leads to another file each time it is opened is written to after so many.
 const ATTEMPTS: usize = 10;
@@ -18,6 +19,8 @@ const ATTEMPTS: usize = 10;
 /// See the module.
 pub struct Rotated {
     path: PathBuf,
+    /// And no pipe, device or standard output: it may be given another name and cut.
+    is_ours: bool,
     rotation: Rotation,
     open: Option<Open>,
     dated: Dated,
@@ -27,6 +30,7 @@ pub struct Rotated {
 
 struct Open {
     file: File,
+    is_ours: bool,
     length: u64,
     /// When the file was begun; `None` is before the clock began.
     since: Option<Instant>,
@@ -34,9 +38,17 @@ struct Open {
 
 impl Rotated {
     pub fn new(path: &Path, rotation: &Rotation) -> Self {
-        let dated = Dated::beside(path);
+        let (path, is_ours) = match Target::of(path) {
+            // Closed files lie beside the one that a link leads to, and the link stays.
+            Ok(Target::File(file)) => (file, true),
+            Ok(_) => (path.to_owned(), false),
+            // Its folder may come.
+            Err(_) => (path.to_owned(), true),
+        };
+        let dated = Dated::beside(&path);
         Self {
-            path: path.to_owned(),
+            path,
+            is_ours,
             rotation: rotation.clone(),
             open: None,
             closed: dated.existing().into(),
@@ -51,6 +63,12 @@ impl Rotated {
         if self.is_due(&open, line.len() as u64) {
             self.rotate(open)?;
             open = self.hold()?;
+        }
+        if !open.is_ours {
+            let written = open.file.write_all(line);
+            open.release();
+            self.open = Some(open);
+            return written;
         }
         let written = match open.file.write(line) {
             Ok(n) if n == line.len() => {
@@ -92,20 +110,20 @@ impl Rotated {
                     open.lock();
                     open
                 }
-                None => Open::new(&self.path)?,
+                None => Open::new(&self.path, self.is_ours)?,
             };
             if open.is_at(&self.path) {
                 return Ok(open);
             }
         }
-        Open::new(&self.path)
+        Open::new(&self.path, self.is_ours)
     }
 
     /// Whether a file is to be closed before `more` bytes are written.
     fn is_due(&self, open: &Open, more: u64) -> bool {
         let young = |since: Instant| since.elapsed() < self.rotation.max_age;
         let full = more > 0 && open.length + more > self.rotation.max_size;
-        open.length > 0 && (full || !open.since.is_some_and(young))
+        open.is_ours && open.length > 0 && (full || !open.since.is_some_and(young))
     }
 
     /// Closes a file that is at the path and whose lock is held.
@@ -137,7 +155,7 @@ pub fn remove_oldest(files: &mut VecDeque<PathBuf>, keep: usize) {
 
 impl Open {
     /// With its lock held.
-    fn new(path: &Path) -> io::Result<Self> {
+    fn new(path: &Path, is_ours: bool) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             private_folder(folder)?;
         }
@@ -150,7 +168,11 @@ impl Open {
         // A file system without locks has nobody to wait for.
         let _ = file.lock();
         let metadata = file.metadata()?;
-        let torn = torn(&mut file, metadata.len())?;
+        let is_ours = is_ours && metadata.is_file();
+        let torn = match is_ours {
+            true => torn(&mut file, metadata.len())?,
+            false => 0,
+        };
         if torn > 0 {
             file.set_len(metadata.len() - torn)?;
             tracing::warn!(
@@ -166,6 +188,7 @@ impl Open {
             .and_then(|created| SystemTime::now().duration_since(created).ok())
             .unwrap_or(Duration::ZERO);
         Ok(Self {
+            is_ours,
             file,
             length: metadata.len() - torn,
             since: Instant::now().checked_sub(age),
@@ -286,6 +309,26 @@ mod tests {
         fs::rename(&path, folder.path().join("elsewhere")).expect("renamed");
         file.write(b"2\n").expect("written");
         assert_eq!(fs::read_to_string(&path).expect("readable"), "2\n");
+    }
+
+    #[test]
+    fn pipes_and_links_stay_what_they_are() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        let pipe = std::ffi::CString::new(at("pipe").to_str().expect("UTF-8")).expect("no zero");
+        // SAFETY: the path is a string that ends in zero.
+        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+        fs::create_dir(at("logs")).expect("writable");
+        std::os::unix::fs::symlink("logs/door.jsonl", at("link")).expect("writable");
+        for name in ["pipe", "link"] {
+            let mut file = Rotated::new(&at(name), &rotation(5, DAY, 0));
+            for _ in 0..3 {
+                file.write(b"1234\n").expect("written");
+            }
+        }
+        assert!(at("link").is_symlink());
+        assert_eq!(fs::read_dir(at("logs")).expect("readable").count(), 3);
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 3);
     }
 
     #[test]
