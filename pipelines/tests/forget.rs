@@ -315,7 +315,7 @@ fn what_is_left_is_said() {
         assert!(!left.contains(part), "{part} in {said}");
     }
     assert!(
-        said.contains("pictures cannot be looked into (2 pictures in there)"),
+        said.contains("pictures cannot be looked into (1 picture in there)"),
         "{said}"
     );
     let errors = stderr(&output);
