@@ -2,6 +2,8 @@
 //!
 //! Memory, threads and files are those of a whole process, so each test is one.
 
+mod stops;
+
 use face_tests::{Picture, Running, media, process};
 use gst::prelude::*;
 

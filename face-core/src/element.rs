@@ -122,6 +122,8 @@ impl Preload {
     }
 
     fn begin(&self, inference: &Inference) {
+        // Those of a start that was not followed by a stop.
+        self.end();
         let threads = inference.model.split(',').filter_map(|model| {
             let (model, options) = (model.trim().to_owned(), inference.options.clone());
             std::thread::Builder::new()
@@ -140,6 +142,13 @@ impl Preload {
             // A panic in there was reported by the start, too.
             let _ = thread.join();
         }
+    }
+}
+
+/// An element may be disposed of without a change to NULL.
+impl Drop for Preload {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

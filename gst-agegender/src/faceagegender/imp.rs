@@ -346,7 +346,7 @@ impl BaseTransformImpl for FaceAgeGender {
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         // Never called: generate_output does the work, without a copy of the memory.
-        Ok(gst::FlowSuccess::Ok)
+        Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {

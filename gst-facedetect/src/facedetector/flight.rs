@@ -1,79 +1,366 @@
-//! Frames in flight: the threads that work on them, for all instances in the process.
+//! Frames in flight: the frames of one element that threads work on, and these threads, which all elements
+//! of the process share.
+//!
+//! Nothing of an element goes on after [`Flight::end`]: work that no thread has begun is dropped, the rest is
+//! waited for, and whatever it held is gone by then. Idle threads hold nothing of GStreamer.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 
 use face_core::Error;
 
 /// A frame with its faces, or what went wrong.
 pub type Detected = Result<gst::Buffer, Error>;
 
-/// The threads, one a core.
-static THREADS: LazyLock<Result<rayon::ThreadPool, rayon::ThreadPoolBuildError>> =
-    LazyLock::new(|| {
-        rayon::ThreadPoolBuilder::new()
+type Work = Box<dyn FnOnce() -> Detected + Send>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The threads, one a core. They end with the last element that uses them.
+struct Threads {
+    /// `None` at the end only.
+    pool: Option<rayon::ThreadPool>,
+    handles: Vec<JoinHandle<()>>,
+    /// Frames that they work on or are to work on.
+    in_work: Arc<AtomicUsize>,
+}
+
+impl Threads {
+    /// The threads of the process, started if there are none.
+    fn get() -> Result<Arc<Self>, Error> {
+        static SHARED: Mutex<Weak<Threads>> = Mutex::new(Weak::new());
+        let mut shared = lock(&SHARED);
+        if let Some(threads) = shared.upgrade() {
+            return Ok(threads);
+        }
+        let threads = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&threads);
+        Ok(threads)
+    }
+
+    fn start() -> Result<Self, Error> {
+        let mut threads = Self {
+            pool: None,
+            handles: Vec::new(),
+            in_work: Arc::default(),
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|i| format!("facedetector-{i}"))
-            // Whoever waits for the frame says so.
-            .panic_handler(|_| ())
-            .build()
-    });
+            // rayon's own threads cannot be waited for.
+            .spawn_handler(|thread| {
+                let name = thread.name().unwrap_or_default().to_owned();
+                let builder = std::thread::Builder::new().name(name);
+                threads.handles.push(builder.spawn(|| thread.run())?);
+                Ok(())
+            })
+            .build();
+        // Where one cannot be started, the others end here.
+        threads.pool = Some(pool.map_err(|error| {
+            Error::Runtime(format!(
+                "no threads for frames in flight: {error}; set frames-in-flight=1"
+            ))
+        })?);
+        Ok(threads)
+    }
 
-/// Frames that these threads work on or are to work on.
-static IN_WORK: AtomicUsize = AtomicUsize::new(0);
+    /// Has one of them do `work`, in the order of the calls. It can be cancelled until then.
+    fn submit(&self, work: impl FnOnce() -> Detected + Send + 'static) -> Frame {
+        let in_work = InWork::begin(&self.in_work);
+        let frame = Frame::new(Stage::Waits(Box::new(move || {
+            let _in_work = in_work;
+            work()
+        })));
+        let submitted = frame.clone();
+        if let Some(pool) = &self.pool {
+            pool.spawn_fifo(move || submitted.work());
+        }
+        frame
+    }
 
-/// Counts in [`IN_WORK`] as long as it lives.
-struct InWork;
+    fn are_busy(&self) -> bool {
+        self.in_work.load(Ordering::Relaxed) >= self.handles.len()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Tells the threads to end.
+        self.pool = None;
+        let this = std::thread::current().id();
+        // An element that nobody stopped may be disposed of by the thread that worked on its last frame.
+        for handle in (self.handles.drain(..)).filter(|handle| handle.thread().id() != this) {
+            // Panics are caught where the work is done.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Is counted as long as it lives.
+struct InWork(Arc<AtomicUsize>);
 
 impl InWork {
-    fn begin() -> Self {
-        IN_WORK.fetch_add(1, Ordering::Relaxed);
-        Self
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
     }
 }
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        IN_WORK.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Whether all threads are at work.
-pub fn threads_are_busy() -> bool {
-    let threads = THREADS.as_ref().map_or(0, |t| t.current_num_threads());
-    IN_WORK.load(Ordering::Relaxed) >= threads
+/// A frame that a thread works on.
+#[derive(Clone)]
+pub struct Frame(Arc<(Mutex<Stage>, Condvar)>);
+
+enum Stage {
+    Waits(Work),
+    InWork,
+    Done(Detected),
+    /// Taken, or cancelled.
+    Gone,
 }
 
-/// A frame that comes back from the thread that works on it.
-pub struct Pending(mpsc::Receiver<Detected>);
-
-impl Pending {
-    /// Does `work` on one of the threads, in the order of the calls.
-    pub fn spawn(work: impl FnOnce() -> Detected + Send + 'static) -> Result<Self, Error> {
-        let threads = THREADS.as_ref().map_err(|error| {
-            Error::Runtime(format!(
-                "no threads for frames in flight: {error}; set frames-in-flight=1"
-            ))
-        })?;
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let in_work = InWork::begin();
-        threads.spawn_fifo(move || {
-            let _in_work = in_work;
-            // Nobody waits for a frame that was flushed.
-            let _ = sender.send(work());
-        });
-        Ok(Self(receiver))
+impl Frame {
+    fn new(stage: Stage) -> Self {
+        Self(Arc::new((Mutex::new(stage), Condvar::new())))
     }
 
-    /// A frame that is done.
-    pub fn done(frame: Detected) -> Self {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        // There is room for one, and the receiver is here.
-        let _ = sender.send(frame);
-        Self(receiver)
-    }
-
-    pub fn wait(self) -> Detected {
+    fn work(&self) {
+        let work = {
+            let mut stage = lock(&self.0.0);
+            match std::mem::replace(&mut *stage, Stage::InWork) {
+                Stage::Waits(work) => work,
+                other => {
+                    *stage = other;
+                    return;
+                }
+            }
+        };
+        // Everything that `work` holds is gone before anybody hears that it is done.
+        let done = catch_unwind(AssertUnwindSafe(work));
         let panicked = |_| Err(Error::Runtime("the detection of a frame panicked".into()));
-        self.0.recv().unwrap_or_else(panicked)
+        *lock(&self.0.0) = Stage::Done(done.unwrap_or_else(panicked));
+        self.0.1.notify_all();
+    }
+
+    /// Drops the work if no thread has begun it.
+    fn cancel(&self) {
+        let mut stage = lock(&self.0.0);
+        if matches!(*stage, Stage::Waits(_)) {
+            let work = std::mem::replace(&mut *stage, Stage::Gone);
+            drop(stage);
+            self.0.1.notify_all();
+            drop(work);
+        }
+    }
+
+    /// Waits until the frame is done; `None` if it was cancelled.
+    pub fn wait(&self) -> Option<Detected> {
+        let (stage, changed) = &*self.0;
+        let goes_on = |stage: &mut Stage| matches!(stage, Stage::Waits(_) | Stage::InWork);
+        let mut stage = changed
+            .wait_while(lock(stage), goes_on)
+            .unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *stage, Stage::Gone) {
+            Stage::Done(frame) => Some(frame),
+            _ => None,
+        }
+    }
+}
+
+/// The frames of one element that came and did not go yet, in their order.
+#[derive(Default)]
+pub struct Flight {
+    frames: VecDeque<Frame>,
+    threads: Option<Arc<Threads>>,
+    cancelled: bool,
+}
+
+impl Flight {
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Whether all threads are at work.
+    pub fn is_busy(&self) -> bool {
+        self.threads.as_ref().is_some_and(|t| t.are_busy())
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Has a thread do `work`, in the order of the calls of all elements.
+    pub fn submit(
+        &mut self,
+        work: impl FnOnce() -> Detected + Send + 'static,
+    ) -> Result<(), Error> {
+        let threads = match &mut self.threads {
+            Some(threads) => threads,
+            none => none.insert(Threads::get()?),
+        };
+        let frame = threads.submit(work);
+        if self.cancelled {
+            frame.cancel();
+        }
+        self.frames.push_back(frame);
+        Ok(())
+    }
+
+    /// Takes a frame on which there is nothing to do.
+    pub fn add(&mut self, frame: Detected) {
+        self.frames.push_back(Frame::new(Stage::Done(frame)));
+    }
+
+    /// The oldest frame, once there are `least`. It stays until it is [removed](Self::remove), so that
+    /// whoever waits for it need not hold the lock that this is under.
+    pub fn oldest(&self, least: usize) -> Option<Frame> {
+        let oldest = self.frames.front();
+        oldest.filter(|_| self.frames.len() >= least).cloned()
+    }
+
+    /// Removes the oldest frame if it is this one.
+    pub fn remove(&mut self, frame: &Frame) {
+        let oldest = self.frames.front();
+        if oldest.is_some_and(|oldest| Arc::ptr_eq(&oldest.0, &frame.0)) {
+            self.frames.pop_front();
+        }
+    }
+
+    /// Drops what no thread has begun, now and from now on. Nobody waits any longer than for the work that
+    /// goes on.
+    pub fn cancel(&mut self) {
+        self.cancelled = true;
+        for frame in &self.frames {
+            frame.cancel();
+        }
+    }
+
+    /// Cancels, and waits for the frames that are being worked on. Their work may take any lock that the
+    /// caller does not hold.
+    pub fn end(mut self) {
+        self.cancel();
+        for frame in self.frames.drain(..) {
+            frame.wait();
+        }
+    }
+
+    /// Begins anew; the frames until now are in what is returned, which is to be [ended](Self::end).
+    pub fn restart(&mut self) -> Self {
+        self.cancelled = false;
+        Self {
+            frames: std::mem::take(&mut self.frames),
+            threads: None,
+            cancelled: false,
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn frame() -> Detected {
+        gst::init().expect("GStreamer starts");
+        Ok(gst::Buffer::new())
+    }
+
+    /// Work that begins when it says so and ends when it is told to.
+    struct Gated {
+        begun: mpsc::Receiver<()>,
+        end: mpsc::Sender<()>,
+    }
+
+    fn gated() -> (Gated, impl FnOnce() -> Detected + Send + 'static) {
+        let (begins, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let work = move || {
+            begins.send(()).expect("the test waits");
+            // Fails when the test ended.
+            let _ = ended.recv();
+            frame()
+        };
+        (Gated { begun, end }, work)
+    }
+
+    #[test]
+    fn what_has_not_begun_never_begins_and_the_rest_is_waited_for() {
+        // No other test has work for these.
+        let threads = Arc::new(Threads::start().expect("threads"));
+        let mut flight = Flight {
+            frames: VecDeque::new(),
+            threads: Some(threads.clone()),
+            cancelled: false,
+        };
+        let mut gates = Vec::new();
+        flight.submit(frame).expect("threads");
+        for _ in 0..threads.handles.len() {
+            let (gate, work) = gated();
+            flight.submit(work).expect("threads");
+            gate.begun.recv().expect("begins");
+            gates.push(gate);
+        }
+        assert!(flight.is_busy());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let work = {
+            let ran = ran.clone();
+            move || {
+                ran.fetch_add(1, Ordering::SeqCst);
+                frame()
+            }
+        };
+        flight.submit(work).expect("threads");
+        let first = flight.oldest(1).expect("there");
+        assert!(first.wait().expect("not cancelled").is_ok());
+        flight.remove(&first);
+        flight.cancel();
+        assert_eq!(Arc::strong_count(&ran), 1, "its work is dropped at once");
+        flight.submit(frame).expect("threads");
+        let last = flight.frames.back().expect("there").clone();
+        assert!(last.wait().is_none(), "cancelled");
+
+        let (ended, has_ended) = mpsc::channel();
+        let ending = std::thread::spawn(move || {
+            flight.end();
+            ended.send(()).expect("the test waits");
+        });
+        assert!(has_ended.try_recv().is_err(), "work goes on");
+        for gate in &gates {
+            gate.end.send(()).expect("it works");
+        }
+        has_ended.recv().expect("ends");
+        ending.join().expect("no panic");
+        assert_eq!(ran.load(Ordering::SeqCst), 0);
+        assert_eq!(threads.in_work.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_its_frame() {
+        let mut flight = Flight::default();
+        flight.submit(|| panic!("on purpose")).expect("threads");
+        flight.submit(frame).expect("threads");
+        let mut next = || {
+            let oldest = flight.oldest(1).expect("there");
+            flight.remove(&oldest);
+            oldest.wait().expect("not cancelled")
+        };
+        assert!(next().is_err_and(|e| e.to_string().contains("panicked")));
+        assert!(next().is_ok());
     }
 }

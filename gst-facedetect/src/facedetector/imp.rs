@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use face_core::Error;
@@ -13,7 +12,7 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 
 use super::Late;
-use super::flight::{Detected, Pending, threads_are_busy};
+use super::flight::Flight;
 use crate::detector::{CONFIDENCE_THRESHOLD, Detector, Params};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -55,8 +54,7 @@ struct State {
     info: Option<gst_video::VideoInfo>,
     /// Frames since the last on which faces were looked for.
     skipped: Option<u32>,
-    /// Frames that came and did not go yet, in their order.
-    pending: VecDeque<Pending>,
+    flight: Flight,
 }
 
 pub struct FaceDetector {
@@ -173,7 +171,8 @@ impl FaceDetector {
 
     /// Begins to work on a frame on another thread.
     fn submit(&self, buffer: gst::Buffer) -> Result<(), Error> {
-        let task = self.task(&buffer, threads_are_busy())?;
+        let busy = self.state().as_ref().is_some_and(|s| s.flight.is_busy());
+        let task = self.task(&buffer, busy)?;
         let element = self.obj().clone();
         let detects = task.detector.is_some();
         let work = move || {
@@ -182,27 +181,32 @@ impl FaceDetector {
             element::work_on(buffer, &this.stats, run)
         };
         // What is not looked at is done at once, and waits behind no other stream's frames.
-        let pending = match detects {
-            true => Pending::spawn(work)?,
-            false => Pending::done(work()),
-        };
-        if let Some(state) = self.state().as_mut() {
-            state.pending.push_back(pending);
+        if !detects {
+            let done = work();
+            if let Some(state) = self.state().as_mut() {
+                state.flight.add(done);
+            }
+        } else if let Some(state) = self.state().as_mut() {
+            state.flight.submit(work)?;
         }
         Ok(())
     }
 
-    /// The oldest pending frame, once `least` are pending.
-    fn oldest(&self, least: usize) -> Option<Detected> {
-        let pending = {
-            let mut state = self.state();
-            let pending = &mut state.as_mut()?.pending;
-            if pending.len() < least {
-                return None;
-            }
-            pending.pop_front()?
+    /// The oldest frame in flight, once there are `least`.
+    fn oldest(&self, least: usize) -> Result<Option<gst::Buffer>, gst::FlowError> {
+        let oldest = (self.state().as_ref()).and_then(|state| state.flight.oldest(least));
+        let Some(oldest) = oldest else {
+            return Ok(None);
         };
-        Some(pending.wait())
+        let done = oldest.wait();
+        if let Some(state) = self.state().as_mut() {
+            state.flight.remove(&oldest);
+        }
+        match done {
+            Some(Ok(buffer)) => Ok(Some(buffer)),
+            Some(Err(error)) => Err(self.post(&error)),
+            None => Err(gst::FlowError::Flushing),
+        }
     }
 
     fn post(&self, error: &Error) -> gst::FlowError {
@@ -212,8 +216,7 @@ impl FaceDetector {
 
     /// Pushes all pending frames, before something that must not overtake them.
     fn drain(&self) -> Result<(), gst::FlowError> {
-        while let Some(frame) = self.oldest(1) {
-            let frame = frame.map_err(|error| self.post(&error))?;
+        while let Some(frame) = self.oldest(1)? {
             self.obj().src_pad().push(frame)?;
         }
         Ok(())
@@ -485,6 +488,12 @@ impl ElementImpl for FaceDetector {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToReady
+            && let Some(state) = self.state().as_mut()
+        {
+            // Whoever waits for a frame's turn need not.
+            state.flight.cancel();
+        }
         let inference = self.settings().inference.clone();
         self.preload.change_state(transition, &inference, || {
             self.parent_change_state(transition)
@@ -515,13 +524,17 @@ impl BaseTransformImpl for FaceDetector {
             detector: Arc::new(detector),
             info: None,
             skipped: None,
-            pending: VecDeque::new(),
+            flight: Flight::default(),
         });
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *self.state() = None;
+        let state = self.state().take();
+        if let Some(state) = state {
+            // Not under the lock, which the threads take.
+            state.flight.end();
+        }
         Ok(())
     }
 
@@ -541,14 +554,27 @@ impl BaseTransformImpl for FaceDetector {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         self.timing.sink_event(&event);
-        if let gst::EventView::FlushStop(_) = event.view() {
-            if let Some(state) = self.state().as_mut() {
-                state.skipped = None;
-                state.pending.clear();
+        match event.view() {
+            gst::EventView::FlushStart(_) => {
+                if let Some(state) = self.state().as_mut() {
+                    state.flight.cancel();
+                }
             }
-        } else if event.is_serialized() {
-            // What downstream thinks of the last frames, the next frame will be told again.
-            let _ = self.drain();
+            gst::EventView::FlushStop(_) => {
+                let flushed = self.state().as_mut().map(|state| state.flight.restart());
+                if let Some(flushed) = flushed {
+                    // Not under the lock, which the threads take.
+                    flushed.end();
+                }
+                if let Some(state) = self.state().as_mut() {
+                    state.skipped = None;
+                }
+            }
+            _ if event.is_serialized() => {
+                // What downstream thinks of the last frames, the next frame will be told again.
+                let _ = self.drain();
+            }
+            _ => {}
         }
         self.parent_sink_event(event)
     }
@@ -588,29 +614,33 @@ impl BaseTransformImpl for FaceDetector {
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         // Never called: generate_output does the work, without a copy of the memory.
-        Ok(gst::FlowSuccess::Ok)
+        Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let limit = self.settings().depth();
-        let pending = self.state().as_ref().map_or(0, |s| s.pending.len());
-        if limit <= 1 && pending == 0 {
+        let (empty, cancelled) = (self.state().as_ref()).map_or((true, false), |state| {
+            (state.flight.is_empty(), state.flight.is_cancelled())
+        });
+        if limit <= 1 && empty {
             return element::in_place(self, &self.stats, |buffer, work| {
                 let task = self.task(buffer, false)?;
                 self.work(&task, buffer, work)
             });
         }
         if let Some(buffer) = self.take_queued_buffer() {
+            if cancelled {
+                return Err(gst::FlowError::Flushing);
+            }
             if buffer.flags().contains(gst::BufferFlags::DISCONT) {
                 // The base class marks the frame that goes next.
                 self.drain()?;
             }
             self.submit(buffer).map_err(|error| self.post(&error))?;
         }
-        match self.oldest(limit) {
-            Some(Ok(buffer)) => Ok(GenerateOutputSuccess::Buffer(buffer)),
-            Some(Err(error)) => Err(self.post(&error)),
-            None => Ok(GenerateOutputSuccess::NoOutput),
-        }
+        Ok(match self.oldest(limit)? {
+            Some(buffer) => GenerateOutputSuccess::Buffer(buffer),
+            None => GenerateOutputSuccess::NoOutput,
+        })
     }
 }

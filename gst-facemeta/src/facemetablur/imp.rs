@@ -236,6 +236,8 @@ impl ObjectImpl for FaceMetaBlur {
             // Fails only without a bus.
             let latency = gst::message::Latency::builder().src(&*self.obj()).build();
             let _ = self.obj().post_message(latency);
+            // Upstream asks anew how many buffers are held.
+            self.obj().reconfigure_sink();
         }
     }
 
@@ -301,7 +303,9 @@ impl BaseTransformImpl for FaceMetaBlur {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State::default();
+        let state = std::mem::take(&mut *lock(&self.state));
+        // Frames go back to their pool, and not under the lock.
+        drop(state);
         Ok(())
     }
 
@@ -325,12 +329,16 @@ impl BaseTransformImpl for FaceMetaBlur {
             let factors = (factor(info.width(), width), factor(info.height(), height));
             state.timeline.scale(factors.0, factors.1);
         }
-        let rate = info.fps();
-        state.frame_duration = if rate.numer() > 0 && rate.denom() > 0 {
-            1000 * MILLISECOND * rate.denom() as u64 / rate.numer() as u64
-        } else {
-            40 * MILLISECOND
-        };
+        // Where the rate varies, caps may have the highest.
+        let structure = incaps.structure(0);
+        let most = structure.and_then(|s| s.get::<gst::Fraction>("max-framerate").ok());
+        let rates = std::iter::once(info.fps()).chain(most);
+        state.frame_duration = rates
+            .filter(|rate| rate.numer() > 0 && rate.denom() > 0)
+            .map(|rate| 1000 * MILLISECOND * rate.denom() as u64 / rate.numer() as u64)
+            // A clock's rate in its place would ask for hundreds of buffers.
+            .find(|duration| *duration >= MILLISECOND)
+            .unwrap_or(40 * MILLISECOND);
         state.trust.set_shape(meta::Shape::of(&info));
         state.hider = Some(Hider::new(info).ok_or_else(unusable)?);
         Ok(())
@@ -356,6 +364,21 @@ impl BaseTransformImpl for FaceMetaBlur {
             }
         }
         answered
+    }
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        // Who does not answer asks for nothing.
+        let _ = self.parent_propose_allocation(decide_query, query);
+        let times = lock(&self.settings).times;
+        let held = times.waiting(lock(&self.state).frame_duration);
+        if held > 0 {
+            element::ask_for_buffers(query, held);
+        }
+        Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
@@ -389,7 +412,7 @@ impl BaseTransformImpl for FaceMetaBlur {
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         // Never called: generate_output does the work, and copies no memory of frames that pass.
-        Ok(gst::FlowSuccess::Ok)
+        Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {

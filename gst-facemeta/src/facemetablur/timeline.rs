@@ -24,6 +24,14 @@ pub struct Params {
     pub look_back: u64,
 }
 
+impl Params {
+    /// How many frames wait at most, besides the one that comes, where they are `duration` ns apart.
+    pub fn waiting(&self, duration: u64) -> u32 {
+        let frames = self.look_back.div_ceil(duration.max(1));
+        frames.min(MOST_WAITING as u64) as u32
+    }
+}
+
 /// A face as it is reported on a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seen {
@@ -322,6 +330,30 @@ mod tests {
         assert_eq!(timeline.pop(&LOOK).map(|(i, _)| i), Some(0));
         assert_eq!(timeline.pop(&LOOK), None);
         assert_eq!(timeline.take(), Some((1, vec![])));
+    }
+
+    #[test]
+    fn as_many_wait_as_it_says() {
+        for (look_back, duration) in [(0, 40), (30, 40), (80, 40), (90, 40), (100, 33)] {
+            let params = Params {
+                hold: 0,
+                look_back: look_back * MS,
+            };
+            let mut timeline = Timeline::default();
+            let mut most = 0;
+            for i in 0..20 {
+                timeline.push(i * duration * MS, i, &[], &params);
+                timeline.pop(&params);
+                most = most.max(timeline.waiting.len());
+            }
+            let said = params.waiting(duration * MS);
+            assert_eq!(most, said as usize, "{look_back} ms, {duration} ms apart");
+        }
+        let long = Params {
+            hold: 0,
+            look_back: u64::MAX,
+        };
+        assert_eq!(long.waiting(0), MOST_WAITING as u32);
     }
 
     #[test]

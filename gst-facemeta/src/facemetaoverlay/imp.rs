@@ -27,7 +27,11 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 const COMPOSITION: &glib::GStr = gst_video::CAPS_FEATURE_META_GST_VIDEO_OVERLAY_COMPOSITION;
 
 /// What can be blended into.
-static BLENDABLE: LazyLock<gst::Caps> = LazyLock::new(element::pixel_caps);
+static BLENDABLE: LazyLock<gst::Caps> = LazyLock::new(|| {
+    let mut caps = element::pixel_caps();
+    caps.make_mut().mark_may_be_leaked();
+    caps
+});
 
 #[derive(Debug, Clone)]
 struct Settings {
@@ -524,7 +528,7 @@ impl BaseTransformImpl for FaceMetaOverlay {
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         // All is done in `generate_output`.
-        Ok(gst::FlowSuccess::Ok)
+        Err(gst::FlowError::NotSupported)
     }
 }
 

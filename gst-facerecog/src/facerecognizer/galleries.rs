@@ -98,14 +98,15 @@ impl FaceRecognizer {
     pub(super) fn gallery_set(&self) {
         let settings = self.settings().clone();
         let serial = settings.gallery_serial;
-        let fit = match self.state().as_mut() {
+        let (fit, watch) = match self.state().as_mut() {
             Some(state) => {
                 state.gallery_serial = serial;
-                state.watch = None;
-                Fit::new(&state.recognizer)
+                (Fit::new(&state.recognizer), state.watch.take())
             }
             None => return,
         };
+        // Not under the lock, as all watches below.
+        drop(watch);
         let Some(path) = &settings.gallery else {
             self.adopt(serial, None);
             return;
@@ -141,12 +142,11 @@ impl FaceRecognizer {
         let watch = Watch::new(&path, known, self.told(path.clone(), serial, fit));
         match watch {
             Ok(watch) => {
-                let mut state = self.state();
-                if let Some(state) = state.as_mut()
-                    && state.gallery_serial == serial
-                {
-                    state.watch = Some(watch);
-                }
+                let outdated = match self.state().as_mut() {
+                    Some(state) if state.gallery_serial == serial => state.watch.replace(watch),
+                    _ => Some(watch),
+                };
+                drop(outdated);
             }
             Err(error) => gst::element_imp_warning!(
                 self,

@@ -532,7 +532,9 @@ impl BaseTransformImpl for FaceRecognizer {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *self.state() = None;
+        let state = self.state().take();
+        // Waits for the thread that watches the gallery, which may be about to take the lock.
+        drop(state);
         Ok(())
     }
 
@@ -565,7 +567,7 @@ impl BaseTransformImpl for FaceRecognizer {
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         // Never called: generate_output does the work, without a copy of the memory.
-        Ok(gst::FlowSuccess::Ok)
+        Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {

@@ -4,10 +4,14 @@
 //! It looks at the files' state some times a second: that works on every file system, whoever changes a
 //! file by whatever means, and costs some microseconds a file.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use face_core::Error;
@@ -28,6 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file that was changed less than this before it was read may be changed again without a new time.
 const GRANULARITY: Duration = Duration::from_millis(100);
+
+/// How long the end of the last watch waits for the thread. A file system that hangs may hold it up; then it
+/// is left behind with nothing but the path.
+const END: Duration = Duration::from_secs(2);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -170,14 +178,58 @@ struct Watched {
 struct Registry {
     files: HashMap<PathBuf, Watched>,
     serial: u64,
-    running: bool,
+    /// The thread, while there is something to watch.
+    watcher: Option<Watcher>,
+    /// The watches that are being told.
+    telling: Vec<u64>,
+}
+
+struct Watcher {
+    thread: JoinHandle<()>,
+    stopped: Arc<AtomicBool>,
+    /// Closed at the end of the thread.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Watcher {
+    fn start() -> io::Result<Self> {
+        let stopped = Arc::<AtomicBool>::default();
+        let (ends, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("face-galleries".into());
+        let thread = thread.spawn({
+            let stopped = stopped.clone();
+            move || {
+                run(&stopped);
+                drop(ends);
+            }
+        })?;
+        Ok(Self {
+            thread,
+            stopped,
+            ended,
+        })
+    }
+
+    /// Waits for the thread, which was told to stop.
+    fn join(self) {
+        if self.ended.recv_timeout(END) != Err(RecvTimeoutError::Timeout) {
+            // It has shown its panic.
+            let _ = self.thread.join();
+        }
+    }
+}
+
+thread_local! {
+    /// Whether this is the watching thread.
+    static WATCHES: Cell<bool> = const { Cell::new(false) };
 }
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 
 static CHANGED: Condvar = Condvar::new();
 
-/// A file is watched while this lives.
+/// A file is watched while this lives. To drop it waits until `told` has returned, if it is being called,
+/// and for the end of the thread, if this was the last. So drop it under no lock that `told` takes.
 pub struct Watch {
     path: PathBuf,
     serial: u64,
@@ -189,11 +241,9 @@ impl Watch {
     pub fn new(path: &Path, known: Seen, told: Told) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let mut registry = lock(&REGISTRY);
-        if !registry.running {
-            std::thread::Builder::new()
-                .name("face-galleries".into())
-                .spawn(run)?;
-            registry.running = true;
+        let runs = |watcher: &Watcher| !watcher.thread.is_finished();
+        if !registry.watcher.as_ref().is_some_and(runs) {
+            registry.watcher = Some(Watcher::start()?);
         }
         registry.serial += 1;
         let serial = registry.serial;
@@ -220,18 +270,37 @@ impl Drop for Watch {
             }
         }
         CHANGED.notify_all();
+        if WATCHES.get() {
+            // In a call of `told`, for which it cannot wait; the thread sees when nothing is left.
+            return;
+        }
+        let last = registry.files.is_empty();
+        let ending = registry.watcher.take_if(|_| last);
+        if let Some(watcher) = &ending {
+            watcher.stopped.store(true, Ordering::Relaxed);
+        }
+        let told = |registry: &mut Registry| registry.telling.contains(&self.serial);
+        drop(CHANGED.wait_while(registry, told));
+        if let Some(watcher) = ending {
+            watcher.join();
+        }
     }
 }
 
-/// The thread, which ends when there is nothing to watch.
-fn run() {
+/// The thread, which ends when it is told to, or there is nothing to watch.
+fn run(stopped: &AtomicBool) {
+    WATCHES.set(true);
     loop {
         let paths: Vec<PathBuf> = lock(&REGISTRY).files.keys().cloned().collect();
         // Nothing that waits for a file is done under the lock.
         let soon = paths.iter().filter(|path| look(path)).count() > 0;
         let mut registry = lock(&REGISTRY);
+        // Another thread may watch by now.
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
         if registry.files.is_empty() {
-            registry.running = false;
+            registry.watcher = None;
             return;
         }
         let pause = match soon {
@@ -253,26 +322,47 @@ fn look(path: &Path) -> bool {
         return step == Step::Soon;
     };
     let read = open(path);
-    let told: Vec<Told> = match lock(&REGISTRY).files.get_mut(path) {
+    let told: Vec<u64> = match lock(&REGISTRY).files.get_mut(path) {
         Some(watched) => {
             match &read {
                 Ok((_, read)) => watched.sight.settle(*read),
                 Err(_) if last => watched.sight.settle(seen),
                 Err(_) => return false,
             }
-            watched
-                .told
-                .iter()
-                .map(|(_, told)| Arc::clone(told))
-                .collect()
+            watched.told.iter().map(|(serial, _)| *serial).collect()
         }
         None => return false,
     };
     let read = read.map(|(gallery, _)| gallery);
-    for told in told {
-        told(&read);
+    for serial in told {
+        tell(path, serial, &read);
     }
     false
+}
+
+/// Calls `told` of a watch that has not ended.
+fn tell(path: &Path, serial: u64, read: &Result<Arc<Gallery>, Error>) {
+    /// The end of the watch waits for the end of this.
+    struct Telling(u64);
+    impl Drop for Telling {
+        fn drop(&mut self) {
+            lock(&REGISTRY).telling.retain(|serial| *serial != self.0);
+            CHANGED.notify_all();
+        }
+    }
+    let (_telling, told) = {
+        let mut registry = lock(&REGISTRY);
+        let told = registry.files.get(path).and_then(|watched| {
+            let (_, told) = watched.told.iter().find(|(known, _)| *known == serial)?;
+            Some(Arc::clone(told))
+        });
+        let Some(told) = told else {
+            return;
+        };
+        registry.telling.push(serial);
+        (Telling(serial), told)
+    };
+    told(read);
 }
 
 #[cfg(test)]
