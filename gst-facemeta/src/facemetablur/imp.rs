@@ -309,16 +309,6 @@ impl BaseTransformImpl for FaceMetaBlur {
         Ok(())
     }
 
-    fn propose_allocation(
-        &self,
-        decide_query: Option<&gst::query::Allocation>,
-        query: &mut gst::query::Allocation,
-    ) -> Result<(), gst::LoggableError> {
-        self.parent_propose_allocation(decide_query, query)?;
-        element::want_whole_frames(query);
-        Ok(())
-    }
-
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let unusable = || gst::loggable_error!(CAT, "unusable caps {incaps}");
         let info = gst_video::VideoInfo::from_caps(incaps).map_err(|_| unusable())?;
@@ -378,6 +368,7 @@ impl BaseTransformImpl for FaceMetaBlur {
         if held > 0 {
             element::ask_for_buffers(query, held);
         }
+        element::want_whole_frames(query);
         Ok(())
     }
 
