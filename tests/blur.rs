@@ -1,5 +1,7 @@
 //! facemetablur hides every face that OpenCV finds, in every format, and nothing else.
 
+use std::sync::{Arc, Mutex};
+
 use face_core::geometry::Rect;
 use face_core::meta::{self, Face, Recognition, Track};
 use face_tests::feed::{Feed, add_region, at};
@@ -95,6 +97,7 @@ fn exposed_at(
         reference.pipeline
     ))
     .expect("a valid pipeline");
+    let said = warnings(&running);
     running.play().expect("it starts");
     let (mut faces, mut visible) = (0, 0);
     let mut frames = reference.frames.iter();
@@ -112,18 +115,23 @@ fn exposed_at(
         }
     }
     assert_eq!(frames.count(), 0, "{}: frames are missing", reference.name);
-    (faces, visible, warnings(&running))
+    let said = said.lock().expect("nobody panics").clone();
+    (faces, visible, said)
 }
 
-/// The texts of the warnings on the bus.
-fn warnings(running: &Running) -> Vec<String> {
+/// The texts of the warnings to come. (Who waits for an error takes all other messages off the bus.)
+fn warnings(running: &Running) -> Arc<Mutex<Vec<String>>> {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let known = said.clone();
     let bus = running.0.bus().expect("a pipeline has one");
-    std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning]))
-        .filter_map(|message| match message.view() {
-            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
-            _ => None,
-        })
-        .collect()
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Warning(warning) = message.view() {
+            let mut known = known.lock().expect("nobody panics");
+            known.push(warning.error().to_string());
+        }
+        gst::BusSyncReply::Pass
+    });
+    said
 }
 
 /// Exposed of all faces, over all streams.

@@ -68,10 +68,16 @@ impl Feed {
         self.pad.chain(buffer)
     }
 
-    /// How many buffers of `caps` upstream is asked to have, at least.
-    pub fn buffers_asked_for(&self, caps: &gst::Caps) -> u32 {
+    /// What is said to upstream about the memory of buffers of `caps`.
+    pub fn allocation(&self, caps: &gst::Caps) -> gst::query::Allocation<gst::Query> {
         let mut query = gst::query::Allocation::new(Some(caps), true);
         assert!(self.pad.query(&mut query), "an answer");
+        query
+    }
+
+    /// How many buffers of `caps` upstream is asked to have, at least.
+    pub fn buffers_asked_for(&self, caps: &gst::Caps) -> u32 {
+        let query = self.allocation(caps);
         let pools = query.allocation_pools();
         pools.map(|(_, _, min, _)| min).max().unwrap_or(0)
     }
