@@ -3,20 +3,22 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use gstfacerecog::gallery::{Gallery, ModelId, Row};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{assert_code, enroll, facepipe, media, names, people, run, stderr, stdout};
+use common::{
+    assert_code, ends_at_once, enroll, facepipe, make_node, media, names, people, run, stderr,
+    stdout, wait_for,
+};
 
 /// A folder with the gallery `g.safetensors` of some photos.
 struct Folder(TempDir);
@@ -634,39 +636,6 @@ fn nothing_is_lost_when_twenty_change_a_gallery_at_once() {
     assert!(!left.iter().any(|name| name.starts_with('.')), "{left:?}");
 }
 
-/// Sends a signal to a process.
-fn signal(process: &Child, signal: i32) {
-    // SAFETY: a signal to the process that was just started.
-    assert_eq!(unsafe { libc::kill(process.id() as i32, signal) }, 0);
-}
-
-/// Waits until a process says something on standard error.
-fn wait_for(process: &mut Child, text: &str) {
-    let mut errors = BufReader::new(process.stderr.take().expect("piped"));
-    let mut line = String::new();
-    while !line.contains(text) {
-        line.clear();
-        assert!(
-            errors.read_line(&mut line).expect("readable") > 0,
-            "it ended"
-        );
-    }
-    process.stderr = Some(errors.into_inner());
-}
-
-/// Ends a process that waits: it ends by one signal, and before its deadline of ten seconds.
-#[track_caller]
-fn ends_at_once(mut process: Child) {
-    let begun = Instant::now();
-    signal(&process, libc::SIGTERM);
-    assert_eq!(process.wait().expect("ends").code(), Some(130));
-    assert!(
-        begun.elapsed() < Duration::from_secs(9),
-        "{:?}",
-        begun.elapsed()
-    );
-}
-
 #[test]
 fn who_waits_for_a_gallery_says_so_and_not_for_ever() {
     let folder = made(1);
@@ -700,13 +669,6 @@ fn who_waits_for_a_gallery_says_so_and_not_for_ever() {
     assert!(process.wait().expect("ends").success());
     assert!(folder.read().people().contains(&"Anna".to_owned()));
     assert!(!lock.exists());
-}
-
-/// Makes a pipe or, if that is allowed, a device.
-fn make_node(path: &Path, mode: u32, device: libc::dev_t) -> bool {
-    let path = CString::new(path.to_str().expect("UTF-8")).expect("no zero");
-    // SAFETY: the path is a string that ends in zero.
-    unsafe { libc::mknod(path.as_ptr(), mode | 0o600, device) == 0 }
 }
 
 #[test]

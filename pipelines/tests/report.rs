@@ -4,8 +4,9 @@ mod common;
 mod html;
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -13,7 +14,9 @@ use tempfile::TempDir;
 
 use html::Element;
 
-use common::{assert_code, facepipe, media, names, run, stderr};
+use common::{
+    assert_code, ends_at_once, facepipe, make_node, media, names, run, stderr, stdout, wait_for,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -85,6 +88,23 @@ fn two_inputs() -> TempDir {
     let picture = summary(&picture.display().to_string(), 0, json!([]), tracks);
     write(&folder.path().join("out"), "picture", &picture);
     folder
+}
+
+#[test]
+fn a_pipe_without_a_reader_is_waited_for_until_a_signal() {
+    let folder = two_inputs();
+    let pipe = folder.path().join("pipe");
+    assert!(make_node(&pipe, libc::S_IFIFO, 0));
+    let results = folder.path().join("out");
+    let mut process = report(&results, &pipe);
+    let mut process = process.stderr(Stdio::piped()).spawn().expect("starts");
+    wait_for(&mut process, "waiting for a reader of");
+    ends_at_once(process);
+    let kind = fs::symlink_metadata(&pipe).expect("there").file_type();
+    assert!(kind.is_fifo());
+    let output = run(&mut report(&results, Path::new("-")));
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("<!DOCTYPE html>"));
 }
 
 fn cluster(results: &Path, id: &str, tracks: &[(&str, u64)]) {

@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "every test file uses some of it")]
 
+use std::ffi::CString;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -108,4 +111,44 @@ pub fn copy(from: &str, to: &Path) -> PathBuf {
     fs::create_dir_all(to.parent().expect("in a folder")).expect("writable");
     fs::copy(media(from), to).expect("writable");
     to.to_owned()
+}
+
+/// Sends a signal to a process.
+pub fn signal(process: &Child, signal: i32) {
+    // SAFETY: a signal to the process that was just started.
+    assert_eq!(unsafe { libc::kill(process.id() as i32, signal) }, 0);
+}
+
+/// Waits until a process says something on standard error.
+pub fn wait_for(process: &mut Child, text: &str) {
+    let mut errors = BufReader::new(process.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert!(
+            errors.read_line(&mut line).expect("readable") > 0,
+            "it ended"
+        );
+    }
+    process.stderr = Some(errors.into_inner());
+}
+
+/// Ends a process that waits: it ends by one signal, and before its deadline of ten seconds.
+#[track_caller]
+pub fn ends_at_once(mut process: Child) {
+    let begun = Instant::now();
+    signal(&process, libc::SIGTERM);
+    assert_eq!(process.wait().expect("ends").code(), Some(130));
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+/// Makes a pipe or, if that is allowed, a device.
+pub fn make_node(path: &Path, mode: u32, device: libc::dev_t) -> bool {
+    let path = CString::new(path.to_str().expect("UTF-8")).expect("no zero");
+    // SAFETY: the path is a string that ends in zero.
+    unsafe { libc::mknod(path.as_ptr(), mode | 0o600, device) == 0 }
 }
