@@ -140,8 +140,9 @@ fn check_folder(folder: &Path) -> Result<()> {
     let existing = existing.unwrap_or(Path::new("/"));
     ensure!(existing.is_dir(), "{} is no folder", existing.display());
     // Permissions do not tell all: the file system may be read-only, or full.
-    tempfile::tempdir_in(existing)
-        .map(drop)
+    let trial = existing.join(format!(".facepipe-check-{}", std::process::id()));
+    std::fs::create_dir(&trial)
+        .and_then(|()| std::fs::remove_dir(&trial))
         .with_context(|| match existing == folder {
             true => format!("the folder {} cannot be written in", folder.display()),
             false => format!("the folder {} cannot be made", folder.display()),
