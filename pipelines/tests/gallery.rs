@@ -646,7 +646,8 @@ fn who_waits_for_a_gallery_says_so_and_not_for_ever() {
     let rename = || {
         let mut command = facepipe();
         command.args(["gallery", "rename"]).arg(folder.file());
-        command.args(["Ann", "Anna"]).stderr(Stdio::piped());
+        command.args(["Ann", "Anna"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
     };
     let output = run(rename().env("FACEPIPE_LOCK_TIMEOUT", "0"));
