@@ -693,6 +693,8 @@ fn what_has_no_end_is_read_up_to_a_limit() {
     let zero = "/dev/zero";
     let empty = path("empty.jsonl");
     fs::write(&empty, "").expect("writable");
+    let truth = path("truth.txt");
+    fs::write(&truth, "1,1,0,0,10,10,1,-1,-1,-1\n").expect("writable");
     link("endless/Ann/photo.jpg");
     let clip = media("single_face.mp4").display().to_string();
     let out = path("out.jsonl");
@@ -700,9 +702,9 @@ fn what_has_no_end_is_read_up_to_a_limit() {
         (&["live", "--check", zero], zero),
         (&["top", "--once", "--config", zero], zero),
         (&["run", zero], zero),
-        (&["evaluate", zero, &empty], zero),
+        (&["evaluate", zero, &truth], zero),
         (&["evaluate", &empty, zero], zero),
-        (&["evaluate", &empty, &empty, "--names", zero], zero),
+        (&["evaluate", &empty, &truth, "--names", zero], zero),
         (
             &["enroll", &path("endless"), "-o", &path("g.safetensors")],
             "photo.jpg",

@@ -41,8 +41,8 @@ pub fn parse(text: &str, folder: &Path) -> Result<(Config, Places), Problems> {
         Some(_) => return Err(only(places.problem("defaults", "defaults: not a table"))),
     };
     let cameras = match table.remove("camera").map(Spanned::into_inner) {
-        None => return Err(only(places.problem("", "there is no [[camera]]"))),
-        Some(DeValue::Array(cameras)) => cameras,
+        None => Vec::new(),
+        Some(DeValue::Array(cameras)) => cameras.into_iter().collect(),
         Some(_) => {
             let message = "camera: not a list; write [[camera]]";
             return Err(only(places.problem("camera", message)));
@@ -67,6 +67,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<(Config, Places), Problems> {
         Head::parse(file, folder)
             .map_err(|error| note(places.problem(key(&error), format!("{error:#}"))))
     });
+    if cameras.is_empty() {
+        note(places.problem("", "there is no [[camera]]"));
+    }
     let mut read: Vec<Camera> = Vec::new();
     for (i, own) in cameras.into_iter().enumerate() {
         let name = own.get_ref().get("name").and_then(|n| n.get_ref().as_str());
