@@ -41,7 +41,7 @@ fn models_that_are_missing() {
         refuses_model(element, "nope", &nope);
         refuses_model(element, "/no/such.onnx", &["/no/such.onnx", "make setup"]);
         refuses_model(element, "", &["`model` is empty"]);
-        refuses_model(element, alone, &[alone, "alone.json", "README"]);
+        refuses_model(element, alone, &[alone, "alone.json", "docs/models.md"]);
         refuses_model(element, &widowed, &[&widowed, "make setup"]);
         refuses_model(element, &folder, &[&folder, "make setup"]);
         let path = format!("{other}.onnx");
@@ -61,7 +61,7 @@ fn descriptors_that_are_wrong() {
         (
             "empty",
             String::new(),
-            &["not a model descriptor", "README"],
+            &["not a model descriptor", "docs/models.md"],
         ),
         (
             "junk",
@@ -76,7 +76,7 @@ fn descriptors_that_are_wrong() {
         (
             "incomplete",
             edited(&|v| drop(v.as_object_mut().map(|o| o.remove("decoder")))),
-            &["missing field `decoder`", "README"],
+            &["missing field `decoder`", "docs/models.md"],
         ),
         (
             "channels",

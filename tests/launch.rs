@@ -1,6 +1,8 @@
-//! The launch line that a new user copies, run by `gst-launch-1.0` with the built plugins.
+//! The pages: every launch line on them, run by `gst-launch-1.0` with the built plugins, and every link
+//! between them.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use face_tests::{enroll, media, plugins, root};
@@ -30,7 +32,7 @@ fn run(line: &str, folder: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A folder with the files that the README's lines name.
+/// A folder with the files that the pages' lines name.
 fn workplace() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (from, to) in [("single_face.mp4", "clip.mp4"), ("t1.jpg", "group.jpg")] {
@@ -40,25 +42,58 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
-/// The README's ten pipelines, each as one shell line.
-fn readme_lines() -> Vec<String> {
-    let text = std::fs::read_to_string(root().join("README.md")).expect("committed");
-    let (_, rest) = text
-        .split_once("## Ten pipelines")
-        .expect("the section is there");
-    let (section, _) = rest.split_once("\n## ").expect("another section follows");
-    section
-        .split("```sh")
-        .skip(1)
-        .filter_map(|block| Some(block.split_once("```")?.0.to_owned()))
+/// The Markdown files below `folder`.
+fn markdown_in(folder: &Path, pages: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            markdown_in(&path, pages);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
+}
+
+/// All pages with their text, by path: those of the top level and of docs/.
+fn pages() -> BTreeMap<PathBuf, String> {
+    let mut paths = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    markdown_in(&root().join("docs"), &mut paths);
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a page");
+        (path.canonicalize().expect("it was read"), text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The blocks of code of a page, each with its language, and the text around them.
+fn split(page: &str) -> (Vec<(String, String)>, String) {
+    let (mut blocks, mut prose, mut block) = (Vec::new(), String::new(), None);
+    for line in page.lines() {
+        match (line.trim().strip_prefix("```"), &mut block) {
+            (Some(language), None) => block = Some((language.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(block.take()),
+            (None, Some((_, code))) => *code += &format!("{line}\n"),
+            (None, None) => prose += &format!("{line}\n"),
+        }
+    }
+    assert!(block.is_none(), "a block of code has no end");
+    (blocks, prose)
+}
+
+/// The launch lines of all pages, each once.
+fn launch_lines() -> BTreeSet<String> {
+    let blocks = pages().into_values().flat_map(|page| split(&page).0);
+    blocks
+        .filter(|(language, code)| language == "sh" && code.contains("gst-launch-1.0"))
+        .map(|(_, code)| code)
         .collect()
 }
 
 #[test]
-fn the_pipelines_of_the_readme_work() {
+fn the_pipelines_of_the_pages_work() {
     let folder = workplace();
-    let lines = readme_lines();
-    assert_eq!(lines.len(), 10);
+    let lines = launch_lines();
+    assert!(lines.len() >= 11, "{lines:#?}");
     for line in &lines {
         // Nobody has a camera or a screen here: a file stands in for the one, fakesink for the other.
         let line = line
@@ -82,7 +117,7 @@ fn the_pipelines_of_the_readme_work() {
             );
         }
     }
-    for name in ["faces.png", "faces.jsonl", "faces.mp4"] {
+    for name in ["faces.png", "faces.jsonl", "faces.mp4", "anonymous.mp4"] {
         let size = std::fs::metadata(folder.path().join(name))
             .expect("written")
             .len();
@@ -119,4 +154,54 @@ fn the_launch_line_works_as_printed() {
         (&tracks[0]["name"], &tracks[0]["frames"]),
         (&"selfie".into(), &72.into())
     );
+}
+
+/// The targets of a page's links and pictures: what stands between `](` and `)`.
+fn links(prose: &str) -> impl Iterator<Item = &str> {
+    let targets = prose.split("](").skip(1);
+    targets.filter_map(|rest| Some(rest.split_once(')')?.0))
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(prose: &str) -> BTreeSet<String> {
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter_map(|c| match c {
+                ' ' => Some('-'),
+                '-' | '_' => Some(c),
+                _ => c.is_alphanumeric().then_some(c),
+            });
+            kept.collect()
+        })
+        .collect()
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let pages = pages();
+    let mut broken = Vec::new();
+    let mut seen = 0;
+    for (path, page) in &pages {
+        let (_, prose) = split(page);
+        for link in links(&prose).filter(|link| !link.contains("://")) {
+            seen += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let folder = path.parent().expect("a page lies in a folder");
+            let target = match file {
+                "" => Ok(path.clone()),
+                file => folder.join(file).canonicalize(),
+            };
+            let leads = target.is_ok_and(|target| {
+                let page = pages.get(&target);
+                anchor.is_empty() || page.is_some_and(|p| anchors(&split(p).1).contains(anchor))
+            });
+            if !leads {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} links were found");
+    assert!(broken.is_empty(), "{broken:#?}");
 }

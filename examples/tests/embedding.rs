@@ -1,5 +1,5 @@
 //! The programs in C, Python and Rust, built and run as a user does: they print what `facemetajson`
-//! writes, and the README shows them as they are.
+//! writes, and docs/embedding.md shows them as they are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -114,16 +114,23 @@ fn same(printed: &str, expected: &str) {
 #[test]
 fn a_file_that_is_no_video_is_an_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut script = Command::new(python());
-    script.arg(root().join("examples/python/faces.py"));
+    let script = |name: &str| {
+        let mut script = Command::new(python());
+        script.arg(root().join("examples/python").join(name));
+        script
+    };
     let programs = [
         Command::new(env!("CARGO_BIN_EXE_faces")),
         Command::new(build_c(folder.path())),
-        script,
+        script("faces.py"),
+        script("draw.py"),
     ];
     for mut program in programs {
+        program.arg(root().join("README.md"));
+        if format!("{program:?}").contains("draw.py") {
+            program.arg(folder.path().join("drawn.mp4"));
+        }
         let result = program
-            .arg(root().join("README.md"))
             .env("GST_PLUGIN_PATH", plugins())
             .env("GST_REGISTRY", folder.path().join("registry.bin"))
             .output()
@@ -133,19 +140,55 @@ fn a_file_that_is_no_video_is_an_error() {
     }
 }
 
+/// How many pixels of a picture, as red, green and blue, are of the green that `draw.py` draws.
+fn green_pixels(picture: &[u8]) -> usize {
+    let pixels = picture.chunks_exact(3);
+    pixels
+        .filter(|p| p[1] > 180 && p[0] < 90 && p[2] < 90)
+        .count()
+}
+
 #[test]
-fn the_readme_shows_the_examples_in_full() {
+fn boxes_are_drawn_in_python() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let drawn = folder.path().join("drawn.mp4");
+    let mut script = Command::new(python());
+    script.arg(root().join("examples/python/draw.py"));
+    output(
+        script.args([&media("single_face.mp4"), &drawn]),
+        folder.path(),
+    );
+    let raw = folder.path().join("raw");
+    let mut line = Command::new("sh");
+    line.args([
+        "-c",
+        "gst-launch-1.0 -q filesrc location=\"$0\" ! decodebin ! videoconvert \
+         ! video/x-raw,format=RGB,width=640,height=360 ! filesink location=\"$1\"",
+    ]);
+    output(line.args([&drawn, &raw]), folder.path());
+    let pictures = std::fs::read(raw).expect("written");
+    let pictures: Vec<_> = pictures.chunks(640 * 360 * 3).collect();
+    assert_eq!(pictures.len(), 72);
+    for picture in pictures {
+        // Twice the sides of the face's box, three pixels wide: some 2000.
+        assert!((1000..4000).contains(&green_pixels(picture)));
+    }
+}
+
+#[test]
+fn the_page_shows_the_examples_in_full() {
     let read = |name: &str| std::fs::read_to_string(root().join(name)).expect("committed");
-    let readme = read("README.md");
+    let page = read("docs/embedding.md");
     for (language, file) in [
         ("rust", "examples/rust/faces.rs"),
         ("python", "examples/python/faces.py"),
+        ("python", "examples/python/draw.py"),
         ("c", "examples/c/faces.c"),
     ] {
         let block = format!("```{language}\n{}```", read(file));
         assert!(
-            readme.contains(&block),
-            "README.md does not show {file} as it is"
+            page.contains(&block),
+            "docs/embedding.md does not show {file} as it is"
         );
     }
 }

@@ -29,7 +29,7 @@ pub const ROI_TYPE: &str = "face";
 pub struct Track {
     /// Never reused in the life of the tracker.
     pub id: u64,
-    /// Running time of the track's first frame, in nanoseconds of stream time.
+    /// Presentation time (PTS) of the frame on which the face was first detected, in nanoseconds.
     pub first_seen: u64,
     /// Whether the box is predicted, not detected.
     pub predicted: bool,

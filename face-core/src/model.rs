@@ -187,7 +187,7 @@ pub fn checkout() -> &'static Path {
 pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetches it \
     (`make install` then puts it where every program finds it)";
 
-const DESCRIPTOR_HELP: &str = "the README's \"your own model\" says what belongs in it";
+const DESCRIPTOR_HELP: &str = "docs/models.md says what belongs in it";
 
 /// The longest descriptor, in bytes; ours have a thousand.
 const LONGEST_DESCRIPTOR: u64 = 1 << 20;

@@ -9,7 +9,7 @@ pub const TRACK_ENDED: &str = "face-track-ended";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrackEnded {
     pub id: u64,
-    /// Presentation time of the first and the last frame on which the face was detected, in ns.
+    /// Presentation times (PTS) of the first and the last frame on which the face was detected, in ns.
     pub first_seen: u64,
     pub last_seen: u64,
 }

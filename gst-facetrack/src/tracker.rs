@@ -37,7 +37,7 @@ pub struct Tracked {
     pub id: u64,
     /// The detection's own box, or the predicted one.
     pub rect: Rect,
-    /// When the face was first detected, in ns.
+    /// Presentation time of the frame on which the face was first detected, in ns.
     pub first_seen: u64,
     /// Index into the step's detections; `None` if the box is predicted.
     pub detection: Option<usize>,
@@ -47,8 +47,8 @@ pub struct Tracked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub id: u64,
-    /// When the face was first and last detected, in ns. Never in the wrong order, even if the
-    /// clock ran backwards in between.
+    /// Presentation times of the first and the last frame on which the face was detected, in ns.
+    /// Never in the wrong order, even if time ran backwards in between.
     pub first_seen: u64,
     pub last_seen: u64,
 }

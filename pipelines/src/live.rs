@@ -42,7 +42,7 @@ const SHUTDOWN: Duration = Duration::from_millis(1800);
 /// when it fails, while the others run on. SIGHUP reads the configuration again and touches only the
 /// cameras that changed in it; SIGTERM and Ctrl-C finish all files and end within two seconds.
 ///
-/// The README has the configuration. The least of it:
+/// docs/live.md describes the configuration. The least that it needs:
 ///
 ///   [[camera]]
 ///   name = "door"

@@ -171,7 +171,7 @@ fn score(frames: &[Value], width: u32, without: Option<&str>) -> (usize, usize) 
     scores
 }
 
-/// Precision by gallery, smoothing and --main-persons. Prints the README's table.
+/// Precision by gallery, smoothing and --main-persons. Prints the table of docs/facepipe.md.
 #[test]
 fn main_persons_spoil_no_names() {
     gst::init().expect("GStreamer starts");

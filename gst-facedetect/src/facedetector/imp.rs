@@ -377,8 +377,7 @@ impl ObjectImpl for FaceDetector {
                     MOST_IN_FLIGHT,
                     "frames-in-flight",
                     "Frames in flight",
-                    "Keep this many frames in work, for one thread a core; every frame then leaves \
-                     later by as many frames, less one, times interval (4 at most)",
+                    "Process N frames in parallel. Adds (N − 1) × min(interval, 4) frames of latency.",
                     1,
                     1,
                 ),

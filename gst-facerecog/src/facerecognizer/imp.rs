@@ -318,7 +318,7 @@ impl ObjectImpl for FaceRecognizer {
                     .build(),
                 glib::ParamSpecUInt::builder("neighbors")
                     .nick("Neighbours")
-                    .blurb("How many of the nearest gallery rows vote")
+                    .blurb("How many of the nearest gallery images vote")
                     .minimum(1)
                     .maximum(1024)
                     .default_value(NEIGHBORS)
@@ -327,7 +327,7 @@ impl ObjectImpl for FaceRecognizer {
                 glib::ParamSpecDouble::builder("distance-threshold")
                     .nick("Distance threshold")
                     .blurb(
-                        "Neighbours beyond this cosine distance vote for nobody (default: the \
+                        "Images beyond this cosine distance vote for nobody (default: the \
                          model's own)",
                     )
                     .minimum(0.0)
