@@ -21,7 +21,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("x264enc", "forced frame type"),
     // A decoder begins or ends between two key frames.
     ("libav", "reference picture"),
-    ("libav", "Could not find ref with POC"),
+    ("libav", "POC"),
     // A pipeline ends while data is on its way.
     ("GST_PADS", "could not send sticky events"),
     // Parts of MP4 files that nobody needs.
