@@ -29,7 +29,7 @@ struct Run {
     /// Only faults that have one of these words in their names
     names: Vec<String>,
 
-    /// Seconds without a frame after which a camera is connected anew
+    /// Seconds without a frame after which a camera is connected again
     #[arg(long, default_value_t = 10)]
     stall: u64,
 

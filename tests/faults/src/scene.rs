@@ -33,7 +33,7 @@ const END: Duration = Duration::from_millis(2500);
 
 /// What all trials share.
 pub struct Trial {
-    /// Seconds without a frame after which a camera is connected anew.
+    /// Seconds without a frame after which a camera is connected again.
     pub stall: u64,
     pub seed: u64,
     /// Shorter, for a test.

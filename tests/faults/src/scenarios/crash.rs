@@ -282,7 +282,7 @@ pub fn clock(trial: &Trial) -> Result<Row> {
         days.insert(day.unwrap_or_default().to_owned());
     }
     ensure!(days.len() > 1, "the clock was not set: {days:?}");
-    ensure!(scene.reconnects()? == 0, "the camera was connected anew");
+    ensure!(scene.reconnects()? == 0, "the camera was connected again");
     let happened = format!(
         "no reconnect, longest pause {:.1} s; lines carry the new time",
         longest.as_secs_f64()

@@ -42,7 +42,7 @@ pub fn junk(trial: &Trial) -> Result<Row> {
         scene.good_again(Instant::now(), named("anna"))?;
         kinds += 1;
     }
-    ensure!(scene.reconnects()? == 0, "the camera was connected anew");
+    ensure!(scene.reconnects()? == 0, "the camera was connected again");
     // A camera that connects anew needs a gallery that can be read.
     scene.victim.command(&format!("disconnect {VICTIM}"))?;
     sleep(Duration::from_secs(3));
@@ -58,7 +58,7 @@ pub fn junk(trial: &Trial) -> Result<Row> {
         "the log says nothing of it"
     );
     let happened = format!(
-        "{kinds} kinds of junk: warned, went on with the gallery in use; a camera that connected anew meanwhile waited \
+        "{kinds} kinds of junk: warned, went on with the gallery in use; a camera that connected again meanwhile waited \
          for a good one"
     );
     scene.finish(

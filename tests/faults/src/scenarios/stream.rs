@@ -36,7 +36,7 @@ pub fn disconnected(trial: &Trial) -> Result<Row> {
     sleep(Duration::from_millis(400));
     scene.lines.poll()?;
     let good = scene.good_again(since, |_| true)?;
-    let happened = format!("connected anew, {} times", scene.reconnects()?);
+    let happened = format!("connected again, {} times", scene.reconnects()?);
     scene.finish(
         "connection closed by the camera",
         happened,
@@ -53,7 +53,7 @@ pub fn hangs(trial: &Trial) -> Result<Row> {
     ensure!(tries > 0, "a silent camera was not noticed");
     scene.victim.command(&format!("stall {VICTIM} off"))?;
     let good = scene.good_again(Instant::now(), |_| true)?;
-    let happened = format!("noticed after {} s, connected anew", trial.stall);
+    let happened = format!("noticed after {} s, connected again", trial.stall);
     scene.finish(
         "camera sends nothing, connection stays",
         happened,
@@ -109,7 +109,7 @@ pub fn codec(trial: &Trial) -> Result<Row> {
     sleep(Duration::from_millis(400));
     scene.lines.poll()?;
     let good = scene.good_again(since, |_| true)?;
-    let happened = format!("connected anew, {} times", scene.reconnects()?);
+    let happened = format!("connected again, {} times", scene.reconnects()?);
     scene.finish("codec changes to H.265", happened, good, NOTHING.into())
 }
 
