@@ -119,8 +119,9 @@ impl<F: Fn() -> Share> Budget<F> {
         let patience = match *share {
             _ if self.refused => return None,
             Share::All => None,
+            // All of them together wait no longer than one may.
             Share::UpTo { limit, patience } if self.done == 0 || self.took < limit => {
-                Some(patience)
+                Some(patience.saturating_sub(self.waited))
             }
             Share::UpTo { .. } | Share::Nothing => return None,
         };
@@ -727,7 +728,12 @@ mod tests {
         };
         assert_eq!(turns(&mut budget, Some(1)), (Some(Some(patience)), Some(1)));
         budget.spend();
-        assert_eq!(turns(&mut budget, None), (Some(Some(patience)), None));
+        let spent = Some(Some(Duration::ZERO));
+        assert_eq!(
+            turns(&mut budget, None),
+            (spent, None),
+            "it has waited enough"
+        );
         assert_eq!(
             turns(&mut budget, Some(2)),
             (None, None),

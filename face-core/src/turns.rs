@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// One that asks for turns: a stage of a stream.
 #[derive(Debug)]
 pub struct Asker {
-    /// The number of its last turn, 0 before the first. Turns are numbered in their order.
+    /// The number of its last turn. Turns are numbered in their order. 0 before the first, which so comes at
+    /// once: a camera that starts runs each of its models a few times.
     last: AtomicU64,
     weight: u64,
 }

@@ -34,7 +34,10 @@ use self::telemetry::Telemetry;
 use crate::{Outcome, interrupt};
 
 /// From the first signal to the end of the process, at most.
-const SHUTDOWN: Duration = Duration::from_millis(1800);
+const SHUTDOWN: Duration = Duration::from_millis(1900);
+
+/// Of that, what is left to end in good order once a camera does not stop in time.
+const LAST: Duration = Duration::from_millis(250);
 
 /// Watch cameras, for as long as the program runs.
 ///
@@ -109,7 +112,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     tracing::info!("ending");
     // The frames under way are passed on as they are.
     face_core::session::leave_work_out(true);
-    fleet.stop(begun + SHUTDOWN);
+    fleet.stop(begun + (SHUTDOWN - LAST));
     // Who looks for a note finds the program while it can be asked.
     drop(fleet);
     drop((server, control));

@@ -132,7 +132,7 @@ impl Pipeline {
     pub fn run(&mut self, stopped: &mpsc::Receiver<()>, tick: Duration) -> Result<Ending> {
         graph::start(&self.pipeline)?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
-        let before = self.telemetry.frames_in();
+        let before = self.telemetry.frames_sent();
         let mut heard = (before, Instant::now());
         let ending = loop {
             match stopped.try_recv() {
@@ -150,7 +150,7 @@ impl Pipeline {
             if let Some(error) = self.entry.failure() {
                 break Err(error);
             }
-            let frames = self.telemetry.frames_in();
+            let frames = self.telemetry.frames_sent();
             if frames != heard.0 {
                 if heard.0 == before {
                     self.telemetry.set_state(CameraState::Running);
@@ -315,9 +315,13 @@ fn thin(decode: &gst::Element, shared: &Shared, telemetry: &Arc<telemetry::Camer
     bin.connect_deep_element_added(move |_, _, element| {
         let is_decoder = element.factory().is_some_and(|factory| {
             let kind = factory.metadata(gst::ELEMENT_METADATA_KLASS);
-            kind.is_some_and(|kind| kind.contains("Decoder") && kind.contains("Video"))
+            // JPEG decoders are for images.
+            let of_pictures = |kind: &str| kind.contains("Video") || kind.contains("Image");
+            kind.is_some_and(|kind| kind.contains("Decoder") && of_pictures(kind))
         });
-        let Some(pad) = element.static_pad("sink").filter(|_| is_decoder) else {
+        // Decoders that are bins have one in them.
+        let is_one = is_decoder && !element.is::<gst::Bin>();
+        let Some(pad) = element.static_pad("sink").filter(|_| is_one) else {
             return;
         };
         let (all, camera) = (all.clone(), camera.clone());
@@ -328,10 +332,11 @@ fn thin(decode: &gst::Element, shared: &Shared, telemetry: &Arc<telemetry::Camer
             };
             let is_delta = buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
             let mut thinner = thinner.lock().unwrap_or_else(PoisonError::into_inner);
-            if thinner.keeps(all.decoded.get(), is_delta) {
+            let time = buffer.pts().map(gst::ClockTime::nseconds);
+            if thinner.keeps(all.decoded.get(), is_delta, time) {
                 return gst::PadProbeReturn::Ok;
             }
-            camera.frames_thinned.inc();
+            camera.thin_out();
             gst::PadProbeReturn::Drop
         });
     });

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gst::prelude::*;
 
-use self::arrival::Arrivals;
+pub use self::arrival::Arrivals;
 use self::flight::Flight;
 use self::histogram::Histogram;
 use self::stage::Stage;
@@ -156,7 +156,7 @@ pub struct Camera {
     frames_processed: Counter,
     frames_dropped: Counter,
     /// Not decoded, as decoding all of them was too much for the machine.
-    pub frames_thinned: Counter,
+    frames_thinned: Counter,
     flight: Mutex<Flight>,
     arrivals: Mutex<Arrivals>,
     /// The looks that were taken and left out when the camera was last seen.
@@ -225,6 +225,17 @@ impl Camera {
 
     fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame came that is not decoded, as decoding all is too much.
+    pub fn thin_out(&self) {
+        self.frames_thinned.inc();
+        self.arrivals().left_out(self.created.elapsed());
+    }
+
+    /// Frames that the camera sent, decoded or not.
+    pub fn frames_sent(&self) -> u64 {
+        self.frames_in.get() + self.frames_thinned.get()
     }
 
     /// What is seen of the camera since the last call; `None` while it does not run.

@@ -6,38 +6,56 @@
 use std::time::Duration;
 
 /// Chooses which of a camera's encoded frames are decoded. A frame that needs those before it (a delta unit)
-/// cannot be decoded once one of them was left out; so the end of a group of pictures is left out, as much of
-/// it as the share says.
+/// cannot be decoded once one of them was left out. So the end of each group of pictures is left out: as much of it
+/// as the share says, if the group is as long as the one before.
 #[derive(Debug, Default)]
 pub struct Thinner {
-    /// Frames that may be decoded, less those that were.
-    credit: f64,
-    /// A frame of this group was left out, and so are those behind it.
-    cut: bool,
     /// Frames so far that need no others.
     keys: u64,
+    /// How long the last whole group was.
+    length: u64,
+    /// Of the present group: frames that came, that were decoded, and that might be.
+    came: u64,
+    kept: u64,
+    allowed: Option<f64>,
+    /// Frames that the group before might have had more (or fewer), one at most.
+    carry: f64,
+    /// A frame of this group was left out, and so are those behind it.
+    cut: bool,
+    /// The time of the key frame that this group began with, where the end of the one before was left out:
+    /// frames that are shown before it need that end.
+    resumed: Option<u64>,
 }
 
 impl Thinner {
-    /// Whether to decode the next frame, where `share` (0..=1) of the frames can be. `delta`: it needs those before.
-    pub fn keeps(&mut self, share: f64, delta: bool) -> bool {
-        self.keys += u64::from(!delta);
-        // A stream without key frames would never go on.
-        let whole = share >= 1.0 || self.keys < 2;
-        self.credit = if whole {
-            0.0
-        } else {
-            self.credit + share.max(0.0)
-        };
-        let keeps = match delta {
-            true => !self.cut && (whole || self.credit >= 1.0),
-            false => whole || self.credit >= 0.0,
-        };
-        self.cut = !keeps;
-        if keeps && !whole {
-            self.credit -= 1.0;
+    /// Whether to decode the next frame, where `share` (0..=1) of the frames can be. `delta`: it needs those
+    /// before; `time`: when it is shown, in ns.
+    pub fn keeps(&mut self, share: f64, delta: bool, time: Option<u64>) -> bool {
+        // Without key frames a stream would never go on.
+        let all = share >= 1.0 || self.keys < 2;
+        if !delta {
+            self.begin(time);
         }
+        self.came += 1;
+        self.allowed = (!all).then_some(share * self.length as f64 + self.carry);
+        // But for rounding.
+        let goes_beyond = |allowed: f64| (self.kept + 1) as f64 > allowed + 1e-9;
+        self.cut |= self.allowed.is_some_and(goes_beyond);
+        let leads = delta && self.resumed.zip(time).is_some_and(|(key, time)| time < key);
+        let keeps = !self.cut && !leads;
+        self.kept += u64::from(keeps);
         keeps
+    }
+
+    /// A group begins.
+    fn begin(&mut self, time: Option<u64>) {
+        if self.keys > 0 {
+            self.length = self.came;
+        }
+        let left = |allowed: f64| (allowed - self.kept as f64).clamp(-1.0, 1.0);
+        self.carry = self.allowed.take().map_or(0.0, left);
+        self.resumed = time.filter(|_| self.cut);
+        (self.keys, self.came, self.kept, self.cut) = (self.keys + 1, 0, 0, false);
     }
 }
 
@@ -137,7 +155,7 @@ impl Governor {
             if settled {
                 self.behind = behind;
             }
-        } else if self.share < 1.0 && behind < NOT_BEHIND {
+        } else if self.share < 1.0 && (!busy || behind < NOT_BEHIND) {
             let since = *self.well.get_or_insert(now);
             if settled && now.saturating_sub(since) >= WELL {
                 self.change(now, (self.share + RISE).min(1.0));
@@ -158,12 +176,13 @@ impl Governor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::telemetry::Arrivals;
 
     /// Which of `frames` frames in groups of `group` are kept.
     fn kept(share: f64, group: usize, frames: usize) -> Vec<bool> {
         let mut thinner = Thinner::default();
         (0..frames)
-            .map(|n| thinner.keeps(share, n % group != 0))
+            .map(|n| thinner.keeps(share, n % group != 0, Some(n as u64)))
             .collect()
     }
 
@@ -182,12 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_group_is_its_beginning() {
-        for share in [0.2, 0.7, 1.0] {
-            for group in kept(share, 25, 2500).chunks(25) {
+    fn what_is_kept_of_a_group_is_its_beginning_and_of_each_alike() {
+        for share in [0.2, 0.5, 0.7, 1.0] {
+            // How long a group is shows at the end of the first.
+            for group in kept(share, 25, 2500).chunks(25).skip(2) {
                 let whole = group.iter().take_while(|kept| **kept).count();
                 let all = group.iter().filter(|kept| **kept).count();
                 assert_eq!(whole, all, "{share}");
+                assert!(all.abs_diff((25.0 * share) as usize) <= 1, "{share}: {all}");
             }
         }
     }
@@ -195,7 +216,7 @@ mod tests {
     #[test]
     fn the_rest_of_a_group_that_was_cut_is_not_decoded() {
         let mut thinner = Thinner::default();
-        let mut keeps = |share, delta| thinner.keeps(share, delta);
+        let mut keeps = |share, delta| thinner.keeps(share, delta, None);
         assert!(
             keeps(0.5, false) && keeps(0.5, true),
             "will there be another?"
@@ -204,7 +225,28 @@ mod tests {
         assert!(!keeps(0.5, true));
         assert!(!keeps(1.0, true));
         assert!(keeps(1.0, false) && keeps(1.0, true));
-        assert!(kept(0.1, usize::MAX, 5000)[1..].iter().all(|kept| *kept));
+        assert!(kept(0.1, usize::MAX, 5000).iter().all(|kept| *kept));
+    }
+
+    #[test]
+    fn frames_that_lead_a_key_frame_need_the_group_before() {
+        let mut thinner = Thinner::default();
+        // In the order of decoding, with open groups: two frames before each key frame are shown after it is decoded.
+        let group = |n: u64| {
+            [
+                (false, 10 * n),
+                (true, 10 * n - 2),
+                (true, 10 * n - 1),
+                (true, 10 * n + 1),
+            ]
+        };
+        let mut keeps =
+            |share, n| group(n).map(|(delta, time)| thinner.keeps(share, delta, Some(time)));
+        assert_eq!(keeps(1.0, 1), [true; 4]);
+        assert_eq!(keeps(1.0, 2), [true; 4]);
+        assert_eq!(keeps(0.5, 3), [true, true, false, false]);
+        assert_eq!(keeps(1.0, 4), [true, false, false, true]);
+        assert_eq!(keeps(1.0, 5), [true; 4]);
     }
 
     /// A machine that decodes `capacity` frames a second beside cameras that send `sent` together: their backlog
@@ -247,6 +289,82 @@ mod tests {
         assert_eq!(shares, [1.0; 120], "it fits");
     }
 
+    /// Cameras that send groups of `group` frames, 25 a second, to a machine that decodes `capacity` of them together
+    /// in the order in which they come.
+    struct Street {
+        governor: Governor,
+        cameras: Vec<(Thinner, Arrivals)>,
+        group: u64,
+        frame: u64,
+        /// When the decoder is free.
+        free: Duration,
+        share: f64,
+    }
+
+    impl Street {
+        fn new(count: usize, group: u64) -> Self {
+            Self {
+                governor: Governor::default(),
+                cameras: (0..count).map(|_| Default::default()).collect(),
+                group,
+                frame: 0,
+                free: Duration::ZERO,
+                share: 1.0,
+            }
+        }
+
+        /// Runs for so many seconds; the mean share, and the last one.
+        fn run(&mut self, seconds: u64, capacity: f64) -> (f64, f64) {
+            let cost = Duration::from_millis(40).div_f64(capacity * self.cameras.len() as f64);
+            let mut sum = 0.0;
+            for frame in self.frame..self.frame + 25 * seconds {
+                let now = Duration::from_millis(40 * frame);
+                for (n, (thinner, arrivals)) in self.cameras.iter_mut().enumerate() {
+                    // Their groups do not begin together.
+                    let delta = (frame + 7 * n as u64) % self.group != 0;
+                    if thinner.keeps(self.share, delta, None) {
+                        self.free = self.free.max(now) + cost;
+                        arrivals.see(self.free, Duration::from_millis(200) + self.free - now);
+                    } else {
+                        arrivals.left_out(now);
+                    }
+                }
+                if frame % 12 == 0 {
+                    let sights = self.cameras.iter().filter_map(|(_, arrivals)| {
+                        Some(Sight {
+                            behind: arrivals.behind(now)?,
+                            looks: 1,
+                            passed_over: 0,
+                        })
+                    });
+                    let sights: Vec<Sight> = sights.collect();
+                    self.share = self.governor.look(now, &sights, capacity < 1.0);
+                }
+                sum += self.share;
+            }
+            self.frame += 25 * seconds;
+            (sum / (25 * seconds) as f64, self.share)
+        }
+    }
+
+    #[test]
+    fn groups_of_any_length_are_thinned_as_far_as_it_takes_and_no_longer() {
+        for (count, group) in [(8, 25), (8, 50), (8, 250), (40, 100), (1, 25)] {
+            let mut street = Street::new(count, group);
+            assert_eq!(street.run(30, 1.2).1, 1.0, "it fits");
+            street.run(60, 0.6);
+            let (mean, _) = street.run(60, 0.6);
+            let what = format!("{count} cameras, groups of {group}: {mean}");
+            // Long groups that begin together come in bursts.
+            assert!((0.1..=0.65).contains(&mean), "{what}");
+            let behind = street
+                .free
+                .saturating_sub(Duration::from_millis(40 * street.frame));
+            assert!(behind < Duration::from_secs(3), "{what}, {behind:?} behind");
+            assert_eq!(street.run(120, 1.2).1, 1.0, "{what}: it fits again");
+        }
+    }
+
     #[test]
     fn one_camera_with_a_bad_network_changes_nothing_for_the_others() {
         let mut governor = Governor::default();
@@ -262,6 +380,13 @@ mod tests {
             // Nor do delays on a machine that has time.
             assert_eq!(governor.look(now, &[sight(5000); 3], false), 1.0);
         }
+        // What was lowered rises again, whatever networks do.
+        governor.share = 0.5;
+        let shares = (1..=60).map(|n| {
+            let now = Duration::from_secs(100 + n);
+            governor.look(now, &[sight(900); 3], false)
+        });
+        assert_eq!(shares.last(), Some(1.0));
     }
 
     #[test]

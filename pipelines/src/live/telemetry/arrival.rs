@@ -7,8 +7,10 @@ use std::time::Duration;
 pub struct Arrivals {
     /// The smallest lag so far: what source, network and an idle decoder take.
     smallest: Option<Duration>,
-    behind: Duration,
-    /// The time of the first and the last frame.
+    /// The smallest of this [`WINDOW`] and of the one before: the last frame alone may be late by chance.
+    recent: [Option<Duration>; 2],
+    window: Duration,
+    /// The time of the first frame, and of the last sign of life.
     span: Option<(Duration, Duration)>,
 }
 
@@ -21,15 +23,28 @@ const STARTS: Duration = Duration::from_secs(3);
 /// A camera that is silent for longer is behind by as much.
 const SILENT: Duration = Duration::from_secs(1);
 
+const WINDOW: Duration = Duration::from_secs(1);
+
 impl Arrivals {
     /// At `now` a frame came out of the decoder, `lag` after it was taken.
     pub fn see(&mut self, now: Duration, lag: Duration) {
         let (first, last) = self.span.unwrap_or((now, now));
         let drift = now.saturating_sub(last).mul_f64(DRIFT);
-        let smallest = self.smallest.map_or(lag, |least| lag.min(least + drift));
-        self.smallest = Some(smallest);
-        self.behind = lag - smallest;
+        self.smallest = Some(self.smallest.map_or(lag, |least| lag.min(least + drift)));
+        if now.saturating_sub(self.window) >= WINDOW {
+            self.recent = [None, self.recent[0]];
+            self.window = now;
+        }
+        let recent = &mut self.recent[0];
+        *recent = Some(recent.map_or(lag, |least| least.min(lag)));
         self.span = Some((first, now));
+    }
+
+    /// At `now` a frame came that is not decoded: the camera is not silent.
+    pub fn left_out(&mut self, now: Duration) {
+        if let Some((_, last)) = &mut self.span {
+            *last = now;
+        }
     }
 
     /// How far the camera is behind at `now`; `None` while it starts.
@@ -39,9 +54,11 @@ impl Arrivals {
         if now.saturating_sub(first) < STARTS {
             return None;
         }
+        let recent = self.recent.iter().flatten().min();
+        let behind = recent?.saturating_sub(self.smallest?);
         Some(match silence > SILENT {
-            true => self.behind.max(silence),
-            false => self.behind,
+            true => behind.max(silence),
+            false => behind,
         })
     }
 }
@@ -68,12 +85,18 @@ mod tests {
                 .is_some_and(|behind| behind < ms(4))
         );
         arrivals.see(ms(4040), ms(950));
+        let behind = |arrivals: &Arrivals, now| arrivals.behind(ms(now)).expect("it runs");
+        assert!(behind(&arrivals, 4050) < ms(4), "one frame says little");
+        for n in 102..160u64 {
+            arrivals.see(ms(40 * n), ms(950));
+        }
+        assert!(behind(&arrivals, 6400) > ms(740));
+        assert_eq!(behind(&arrivals, 11_360), ms(5000), "no frame comes");
+        arrivals.left_out(ms(11_000));
         assert!(
-            arrivals
-                .behind(ms(4050))
-                .is_some_and(|behind| behind > ms(740))
+            behind(&arrivals, 11_360) < ms(800),
+            "they come, and are not decoded"
         );
-        assert_eq!(arrivals.behind(ms(9040)), Some(ms(5000)), "no frame comes");
     }
 
     #[test]
