@@ -3,7 +3,9 @@
 
 use glib::translate::IntoGlib;
 use gst_video::prelude::*;
-use gst_video::{VideoFormatInfo, VideoFrameRef, VideoInfo, VideoOverlayComposition, ffi};
+use gst_video::{
+    VideoFormat, VideoFormatInfo, VideoFrameRef, VideoInfo, VideoOverlayComposition, ffi,
+};
 
 use crate::error::Error;
 
@@ -140,6 +142,17 @@ pub fn extents(info: &VideoInfo, planes: &[Layout]) -> Result<[usize; PLANES], M
         extents[plane] = most.min(mapped as u64) as usize;
     }
     Ok(extents)
+}
+
+/// Columns of a frame that GStreamer's own functions can read and write without leaving its rows: all but
+/// the last one of some. They take pixels of UYVP in pairs, whatever the width, and have no room for the
+/// chroma of an odd number of pixels where three of them share a word.
+pub fn columns(format: VideoFormat, width: u32) -> u32 {
+    match format {
+        VideoFormat::Uyvp => width & !1,
+        VideoFormat::Nv1210le32 | VideoFormat::Nv1610le32 if width % 6 == 3 => width - 1,
+        _ => width,
+    }
 }
 
 /// A mapped frame, whose planes are as long as [`extents`] says.
@@ -302,7 +315,6 @@ impl WriteFrame<'_> {
 
 #[cfg(test)]
 mod tests {
-    use gst_video::VideoFormat;
     use proptest::prelude::*;
 
     use super::*;

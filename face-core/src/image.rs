@@ -22,6 +22,8 @@ mod tests;
 
 pub use sampler::{Sampler, warp_rows};
 
+use crate::frame::columns;
+
 pub use crate::frame::ReadFrame;
 
 /// Why the pixels of a frame cannot be read.
@@ -260,12 +262,8 @@ impl<'a> Picture<'a> {
         let rows = rows.start.min(height.saturating_sub(1))..rows.end.min(height);
         let stride = width * 4 * bytes;
         buffer.resize(stride * rows.len(), 0);
-        // GStreamer reads pixels of UYVP in pairs: the last of an odd number would be read beyond the
-        // end of its row. It takes the colour of the one before.
-        let whole = match format.format() {
-            gst_video::VideoFormat::Uyvp => width & !1,
-            _ => width,
-        };
+        // A last column that would be read beyond the end of its row takes the colour of the one before.
+        let whole = columns(format.format(), frame.width()) as usize;
         let raw = frame.as_ptr();
         for (row, line) in rows.clone().zip(buffer.chunks_exact_mut(stride)) {
             // SAFETY: `raw` is a frame that is mapped for reading as long as `frame` is borrowed, so

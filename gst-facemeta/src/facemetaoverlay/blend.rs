@@ -60,9 +60,10 @@ const TILE: u32 = 16;
 /// converts whole rows of the frame for each overlay, and an outline is mostly empty: here only
 /// tiles in which something is drawn are blended, where the format's layout is plain enough.
 pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::BoolError> {
-    if is_overrun(frame.info().format(), frame.width()) {
+    let (format, width) = (frame.info().format(), frame.width());
+    if is_overrun(format, width) {
         return Err(glib::bool_error!(
-            "UYVP of odd width cannot be drawn on; put videoconvert in front"
+            "{format} of width {width} cannot be drawn on; put videoconvert in front"
         ));
     }
     let surface = &overlay.surface;
@@ -96,9 +97,9 @@ pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::Bool
     Ok(())
 }
 
-/// Whether GStreamer, which packs pixels of UYVP in pairs, would write beyond the end of rows.
+/// Whether GStreamer would write beyond the end of rows.
 fn is_overrun(format: VideoFormat, width: u32) -> bool {
-    format == VideoFormat::Uyvp && width % 2 == 1
+    frame::columns(format, width) < width
 }
 
 /// Whether the samples of a pixel lie where its coordinates say, in whole bytes.
