@@ -56,8 +56,8 @@ fn start_deadline() {
             let patience = Duration::from_millis(PATIENCE_MS.load(Ordering::SeqCst));
             if since.elapsed() >= patience {
                 eprintln!(
-                    "facepipe: not ended {} s after the signal; quitting without the unfinished files",
-                    patience.as_secs()
+                    "facepipe: not ended {:.1} s after the signal; quitting without the unfinished files",
+                    patience.as_secs_f64()
                 );
                 quit();
             }

@@ -66,6 +66,13 @@ pub struct Args {
     log: telemetry::log::Args,
 }
 
+impl Args {
+    /// Whether cameras are watched, and SIGHUP reads the configuration again.
+    pub fn runs(&self) -> bool {
+        !self.check
+    }
+}
+
 pub fn run(args: &Args) -> Result<Outcome> {
     camera::share_memory();
     let (config, places) = Config::read_with_places(&args.config)?;
@@ -79,7 +86,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let _log = telemetry::log::install(&args.log)?;
-    interrupt::reload_on_hangup();
     interrupt::finish_within(SHUTDOWN);
 
     let telemetry = Arc::new(Telemetry::new());

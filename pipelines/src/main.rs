@@ -102,9 +102,13 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<Outcome> {
+    // First of all: a signal while GStreamer starts, which may take seconds, counts like any other.
+    if matches!(&command, Command::Live(args) if args.runs()) {
+        interrupt::reload_on_hangup();
+    }
+    interrupt::install()?;
     gst::init().context("GStreamer does not start")?;
     register_elements().context("the face elements cannot be registered")?;
-    interrupt::install()?;
     match command {
         Command::Enroll(args) => enroll::run(&args),
         Command::Gallery(args) => gallery::run(&args),
