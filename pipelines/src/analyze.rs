@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let found = inputs::find(&args.inputs, &args.output)?;
     if found.others > 0 {
         let files = ui::count(found.others, "file");
-        eprintln!("analyze: {files} skipped that are no video or picture by their names");
+        tell!("analyze: {files} skipped that are no video or picture by their names");
     }
     ensure!(!found.inputs.is_empty(), "there is nothing to analyse");
     ensure!(
@@ -165,10 +165,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
             let summary: Summary = record::read(&folder.join("summary.json")).ok()?;
             let input = address::shown(&input.path);
             if let Some(damage) = summary.damage(&folder) {
-                eprintln!("analyze: {input} is analysed again: {damage}");
+                tell!("analyze: {input} is analysed again: {damage}");
                 return None;
             }
-            eprintln!("analyze: {input} was done before");
+            tell!("analyze: {input} was done before");
             Some(State::DoneBefore(Headline::new(folder, summary)))
         });
         let task = Task {
@@ -202,7 +202,7 @@ fn conclude(reports: &[Report]) -> Result<Outcome> {
             .iter()
             .any(|r| matches!(r.state, State::Interrupted))
     {
-        eprintln!("analyze: stopped by Ctrl-C; the same command goes on from here");
+        tell!("analyze: stopped by Ctrl-C; the same command goes on from here");
         return Ok(Outcome::Interrupted);
     }
     if failed == reports.len() {

@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     drop(run);
     let Some(summary) = summary else {
         if outcome == Outcome::Interrupted {
-            eprintln!("annotate: stopped by Ctrl-C before the first frame, nothing was written");
+            tell!("annotate: stopped by Ctrl-C before the first frame, nothing was written");
             return Ok(outcome);
         }
         bail!(
@@ -84,9 +84,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         .flatten()
         .map(Output::keep)
         .collect::<Result<Vec<_>>>()?;
-    eprintln!("annotate: {summary}");
+    tell!("annotate: {summary}");
     for path in written {
-        eprintln!("annotate: wrote {path}");
+        tell!("annotate: wrote {path}");
     }
     Ok(outcome)
 }

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let outcome = run.finish()?;
     let Some(report) = run.report() else {
         if outcome == Outcome::Interrupted {
-            eprintln!("bench: stopped by Ctrl-C before the first frame");
+            tell!("bench: stopped by Ctrl-C before the first frame");
             return Ok(outcome);
         }
         bail!(

@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let _lock = Lock::take(folder)?;
     let mut results = tracks::read(folder)?;
     for (name, error) in &results.unreadable {
-        eprintln!("cluster: {name} is left out: {error}");
+        tell!("cluster: {name} is left out: {error}");
     }
     if results.inputs.is_empty() {
         match results.unreadable.is_empty() {
@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         .retain(|track| args.all || track.is_unknown());
     if results.without_embedding > 0 {
         let tracks = ui::count(results.without_embedding as u64, "track");
-        eprintln!("cluster: {tracks} without an embedding cannot be compared and are left out");
+        tell!("cluster: {tracks} without an embedding cannot be compared and are left out");
     }
     let threshold = match results.tracks.is_empty() {
         true => None,
@@ -151,7 +151,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 fn stopped() -> Outcome {
-    eprintln!("cluster: stopped by Ctrl-C, nothing was written");
+    tell!("cluster: stopped by Ctrl-C, nothing was written");
     Outcome::Interrupted
 }
 

@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     let score = read_truth(args, &names).and_then(|truth| score(args, &truth));
     if interrupt::requested() {
-        eprintln!("evaluate: stopped by Ctrl-C; nothing was written");
+        tell!("evaluate: stopped by Ctrl-C; nothing was written");
         return Ok(Outcome::Interrupted);
     }
     let score = score?;
@@ -170,7 +170,7 @@ fn read_truth(args: &Args, names: &HashMap<String, String>) -> Result<Truth> {
     let mut truth = read().with_context(|| args.truth.display().to_string())?;
     if truth.other_shapes > 0 {
         let shapes = ui::count(truth.other_shapes, "shape");
-        eprintln!("evaluate: {shapes} of the truth left out: only boxes are compared");
+        tell!("evaluate: {shapes} of the truth left out: only boxes are compared");
     }
     if let Some(given) = args.truth_size {
         if let Some((w, h)) = truth.size.filter(|size| *size != given) {
@@ -214,7 +214,7 @@ fn score(args: &Args, truth: &Truth) -> Result<Score> {
         args.result.display()
     );
     if aspect_differs {
-        eprintln!(
+        tell!(
             "evaluate: labels and result are of pictures of different shape; labels were stretched"
         );
     }
@@ -236,16 +236,14 @@ fn frames_message(done: u64, total: u64, elapsed: Duration) -> String {
 fn remark(score: &Score) {
     if score.frames_left_out > 0 {
         let frames = ui::count(score.frames_left_out, "frame");
-        eprintln!("evaluate: {frames} of the result left out, as they were not labelled");
+        tell!("evaluate: {frames} of the result left out, as they were not labelled");
     }
     if score.frames_missing > 0 {
         let frames = ui::count(score.frames_missing, "labelled frame");
-        eprintln!(
-            "evaluate: {frames} not in the result: everybody labelled there counts as missed"
-        );
+        tell!("evaluate: {frames} not in the result: everybody labelled there counts as missed");
     }
     if score.faces > 0 && score.faces_tracked < score.faces {
-        eprintln!(
+        tell!(
             "evaluate: {} of {} have no track: IDF1, MOTA and switches are left out",
             score.faces - score.faces_tracked,
             ui::count(score.faces, "face")
@@ -253,7 +251,7 @@ fn remark(score: &Score) {
     }
     let total = score.total();
     if score.faces_named > 0 && total.named_right == 0 {
-        eprintln!(
+        tell!(
             "evaluate: no name of the result is right anywhere; if labels and gallery spell names \
              differently, translate them by --names"
         );
@@ -270,7 +268,7 @@ fn draw(path: &Path, score: &Score, json: bool) -> Result<ui::Place> {
     let output = Output::create(path)?;
     let place = ui::Place::beside(&output, json)?;
     output.write(&png)?;
-    eprintln!("evaluate: wrote {}", output.keep()?);
+    tell!("evaluate: wrote {}", output.keep()?);
     Ok(place)
 }
 

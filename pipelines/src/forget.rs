@@ -333,7 +333,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     drop(progress);
     if !whole {
-        eprintln!("forget: stopped by Ctrl-C, not all is done; every file is whole");
+        tell!("forget: stopped by Ctrl-C, not all is done; every file is whole");
         return Ok(Outcome::Interrupted);
     }
     for path in files(Kind::Unfinished) {
@@ -415,7 +415,7 @@ impl Report<'_> {
         };
         ui::print(&text)?;
         for failed in &self.failed {
-            eprintln!("forget: {}: {}", failed.path.display(), failed.error);
+            tell!("forget: {}: {}", failed.path.display(), failed.error);
         }
         let clean = self.failed.is_empty() && !self.left.iter().any(Left::has_name);
         Ok(match clean {

@@ -27,6 +27,9 @@ static RELOAD: AtomicBool = AtomicBool::new(false);
 
 /// Takes over SIGINT, SIGTERM and SIGHUP, on a thread of its own.
 pub fn install() -> Result<()> {
+    // A file that `ulimit -f` does not let grow is an error of who writes it, not the end of all.
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let watch = move || {
         for signal in signals.forever() {
@@ -55,10 +58,10 @@ fn start_deadline() {
         loop {
             let patience = Duration::from_millis(PATIENCE_MS.load(Ordering::SeqCst));
             if since.elapsed() >= patience {
-                eprintln!(
-                    "facepipe: not ended {:.1} s after the signal; quitting without the unfinished files",
+                last_words(&format!(
+                    "facepipe: not ended {:.1} s after the signal; quitting without the unfinished files\n",
                     patience.as_secs_f64()
-                );
+                ));
                 quit();
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -89,8 +92,25 @@ pub fn quit() -> ! {
     unsafe { libc::_exit(EXIT_CODE.into()) }
 }
 
+/// Prints to standard error without waiting: what hangs may be somebody who writes there, to a pipe that
+/// nobody reads, and who has its lock.
+fn last_words(text: &str) {
+    let mut stderr = libc::pollfd {
+        fd: libc::STDERR_FILENO,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: `stderr` and `text` live, and their lengths are right. A pipe that is ready takes a short
+    // text whole.
+    unsafe {
+        if libc::poll(&mut stderr, 1, 0) == 1 && stderr.revents & libc::POLLOUT != 0 {
+            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        }
+    }
+}
+
 fn quit_waiting() -> ! {
-    eprintln!("facepipe: stopped by a signal while waiting");
+    last_words("facepipe: stopped by a signal while waiting\n");
     quit()
 }
 

@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let (config, places) = Config::read_with_places(&args.config)?;
     if args.check {
         check::check(&config, &places).map_err(|problems| problems.of_file(&args.config))?;
-        eprintln!(
+        tell!(
             "live: {} is good: {}",
             args.config.display(),
             crate::ui::count(config.cameras.len() as u64, "camera")

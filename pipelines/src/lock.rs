@@ -82,7 +82,7 @@ impl FileLock {
                 Ok(()) => continue,
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) if has_no_locks(&error) => {
-                    eprintln!(
+                    tell!(
                         "facepipe: warning: the file system of {} has no locks ({error}); see that \
                          nobody else changes it now",
                         path.display()
@@ -105,7 +105,7 @@ impl FileLock {
             }
             if waited >= SILENCE && !told {
                 told = true;
-                eprintln!(
+                tell!(
                     "facepipe: waiting for another facepipe that changes {}",
                     path.display()
                 );

@@ -1,6 +1,12 @@
 //! `facepipe`: the face pipeline as a program. The elements are linked in, so it needs no
 //! `GST_PLUGIN_PATH`.
 
+// They panic where nobody can be told, such as on a full disk: `tell!` and `ui::print` do not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+#[macro_use]
+mod ui;
+
 mod address;
 mod analyze;
 mod annotate;
@@ -21,7 +27,6 @@ mod run;
 mod source;
 mod stages;
 mod top;
-mod ui;
 mod video;
 
 use std::process::ExitCode;
@@ -95,7 +100,7 @@ fn main() -> ExitCode {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
             let error = live::secret::redact(&format!("{error:#}"));
-            eprintln!("facepipe: error: {error}");
+            tell!("facepipe: error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -76,9 +76,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     output.write(page.as_bytes())?;
     let name = output.keep()?;
     for problem in &problems {
-        eprintln!("report: {problem}");
+        tell!("report: {problem}");
     }
-    eprintln!(
+    tell!(
         "report: wrote {name}: {}, {}, {:.1} MB",
         ui::count(report.inputs.len() as u64, "input"),
         ui::count(report.people() as u64, "person"),

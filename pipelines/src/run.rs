@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
         interrupt::finish_within(TO_DISK);
         let Some(summary) = summary else {
             if stopping.is_some() {
-                eprintln!("run: stopped by Ctrl-C before the first frame, no file was written");
+                tell!("run: stopped by Ctrl-C before the first frame, no file was written");
                 return Ok(Outcome::Interrupted);
             }
             return Err(self
@@ -216,9 +216,9 @@ impl<'a> Run<'a> {
                 .error(Path::new(self.name))
                 .unwrap_or_else(|| anyhow!("no picture came out of the source of {}", self.name)));
         };
-        eprintln!("run: {summary}");
+        tell!("run: {summary}");
         for output in self.outputs {
-            eprintln!("run: wrote {}", output.keep()?);
+            tell!("run: wrote {}", output.keep()?);
         }
         Ok(if cut_short {
             Outcome::Interrupted

@@ -14,6 +14,19 @@ use unicode_width::UnicodeWidthStr;
 use crate::interrupt;
 use crate::output::Output;
 
+/// Prints a line to standard error, as `eprintln!` does, but goes on where it cannot be written: on a full
+/// disk, or to a pipe that nobody reads any more. The work counts, and the exit code tells how it ended.
+macro_rules! tell {
+    ($($text:tt)*) => {
+        $crate::ui::tell(&format!("{}\n", format_args!($($text)*)))
+    };
+}
+
+/// Prints to standard error, in one piece, if that can be.
+pub fn tell(text: &str) {
+    let _ = stderr().write_all(text.as_bytes());
+}
+
 /// How often progress is printed where it cannot be drawn over.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -78,13 +91,13 @@ impl Progress {
             self.printed = Some(Instant::now());
             match self.total.filter(|total| *total > 0) {
                 Some(total) => {
-                    eprintln!(
+                    tell!(
                         "{}: {} %, {message}",
                         self.task,
                         (100 * done / total).min(100)
                     )
                 }
-                None => eprintln!("{}: {message}", self.task),
+                None => tell!("{}: {message}", self.task),
             }
         }
     }
@@ -92,8 +105,8 @@ impl Progress {
     /// Prints a line that stays, above the bar.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{}: {line}", self.task)),
-            None => eprintln!("{}: {line}", self.task),
+            Some(bar) => bar.suspend(|| tell!("{}: {line}", self.task)),
+            None => tell!("{}: {line}", self.task),
         }
     }
 }
@@ -284,7 +297,7 @@ impl Place {
     pub fn print(self, text: &str) -> Result<()> {
         match self {
             Self::Stdout => return print(text),
-            Self::Stderr => eprint!("{text}"),
+            Self::Stderr => tell(text),
         }
         Ok(())
     }

@@ -749,3 +749,64 @@ fn what_has_no_end_is_read_up_to_a_limit() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("longer than 4194304 bytes"), "{said}");
 }
+
+#[test]
+fn nobody_has_to_take_what_it_says() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let gallery = folder.path().join("g.safetensors");
+
+    // A full disk, and a reader that is gone: the exit code still tells.
+    let full = fs::File::options().write(true).open("/dev/full");
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    drop(theirs);
+    for stderr in [
+        full.expect("there").into(),
+        Stdio::from(std::os::fd::OwnedFd::from(ours)),
+    ] {
+        let mut command = facepipe();
+        command
+            .args(["gallery", "info"])
+            .arg(&gallery)
+            .stderr(stderr);
+        assert_eq!(command.status().expect("starts").code(), Some(1));
+    }
+
+    // A file that may not grow is an error as any other.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -f 0; exec \"$0\" run --list > \"$1\""])
+        .arg(facepipe().get_program())
+        .arg(folder.path().join("list"));
+    let output = run(&mut command);
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("File too large"),
+        "{}",
+        stderr(&output)
+    );
+
+    // A reader that does not read: a signal ends the program.
+    let (mut ours, _theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    while ours.write(&[b'x']).is_ok() {}
+    ours.set_nonblocking(false).expect("a socket");
+    let lock = fs::File::create(folder.path().join(".g.safetensors.lock")).expect("writable");
+    lock.lock().expect("free");
+    let mut command = facepipe();
+    command.args(["gallery", "remove"]).arg(&gallery).arg("Ann");
+    command.stderr(Stdio::from(std::os::fd::OwnedFd::from(ours)));
+    let waits = command.spawn().expect("starts");
+    // It takes signals over, and the lock keeps it from its end.
+    let takes_over = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", waits.id())).expect("it runs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.expect("a line").trim(), 16).expect("a mask");
+        caught & (1 << (libc::SIGTERM - 1)) != 0
+    };
+    while !takes_over() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    common::ends_at_once(waits);
+}

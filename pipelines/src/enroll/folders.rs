@@ -61,7 +61,7 @@ pub fn find_people(folder: &Path) -> Result<Vec<Person>> {
         bail!("{} {what}; {layout}", folder.display());
     }
     for path in &loose {
-        eprintln!(
+        tell!(
             "enroll: {} is in no person's folder and is skipped",
             path.display()
         );

@@ -185,7 +185,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut embedder = Embedder::start(&args.options, &args.model)?;
 
     let Some(looked) = look("enroll", people, &mut embedder)? else {
-        eprintln!("enroll: stopped by Ctrl-C, no gallery was written");
+        tell!("enroll: stopped by Ctrl-C, no gallery was written");
         return Ok(Outcome::Interrupted);
     };
     // A photo may be there twice: whoever wants to know asks `gallery verify`.

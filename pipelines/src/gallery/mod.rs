@@ -227,7 +227,7 @@ fn add(args: &AddArgs) -> Result<Outcome> {
     let mut embedder = Embedder::start(&args.options, &model)?;
     // Before the lock, as it takes long.
     let Some(looked) = enroll::look("gallery add", vec![person], &mut embedder)? else {
-        eprintln!("gallery add: stopped by Ctrl-C, the gallery is as it was");
+        tell!("gallery add: stopped by Ctrl-C, the gallery is as it was");
         return Ok(Outcome::Interrupted);
     };
     let _lock = FileLock::take(&args.file)?;
@@ -367,7 +367,7 @@ fn verify(args: &VerifyArgs) -> Result<Outcome> {
     });
     drop(progress);
     let Some(findings) = findings else {
-        eprintln!("gallery verify: stopped by Ctrl-C");
+        tell!("gallery verify: stopped by Ctrl-C");
         return Ok(Outcome::Interrupted);
     };
     show::verified(&findings, limits, &gallery, args.json)?;

@@ -160,7 +160,7 @@ pub fn open_stream(path: &Path) -> io::Result<File> {
         }
         if begun.elapsed() >= SILENCE && !told {
             told = true;
-            eprintln!("facepipe: waiting for a reader of {}", path.display());
+            tell!("facepipe: waiting for a reader of {}", path.display());
         }
         interrupt::pause(Duration::from_millis(20));
     }
