@@ -790,7 +790,7 @@ fn nobody_has_to_take_what_it_says() {
     // A reader that does not read: a signal ends the program.
     let (mut ours, _theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
-    while ours.write(&[b'x']).is_ok() {}
+    while ours.write(b"x").is_ok() {}
     ours.set_nonblocking(false).expect("a socket");
     let lock = fs::File::create(folder.path().join(".g.safetensors.lock")).expect("writable");
     lock.lock().expect("free");
