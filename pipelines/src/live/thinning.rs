@@ -321,7 +321,7 @@ mod tests {
                 let now = Duration::from_millis(40 * frame);
                 for (n, (thinner, arrivals)) in self.cameras.iter_mut().enumerate() {
                     // Their groups do not begin together.
-                    let delta = (frame + 7 * n as u64) % self.group != 0;
+                    let delta = !(frame + 7 * n as u64).is_multiple_of(self.group);
                     if thinner.keeps(self.share, delta, None) {
                         self.free = self.free.max(now) + cost;
                         arrivals.see(self.free, Duration::from_millis(200) + self.free - now);
