@@ -101,11 +101,19 @@ fn fewer_in_flight_while_playing_lose_no_frame() {
 fn a_source_with_as_many_buffers_as_asked_for_never_runs_dry() {
     let picture = Picture::open("t1.jpg");
     let caps = picture.caps();
-    for (in_flight, interval, asked) in [(1, 1, 0), (3, 1, 2), (3, 2, 4)] {
-        let elements = format!("facedetector frames-in-flight={in_flight} interval={interval}");
-        let feed = Feed::new(&elements, &caps).expect("plays");
+    for (elements, asked) in [
+        ("facedetector", 0),
+        ("facedetector frames-in-flight=3", 2),
+        ("facedetector frames-in-flight=3 interval=2", 4),
+        ("facemetablur look-back=100", 3),
+        (
+            "facedetector frames-in-flight=3 ! facemetablur look-back=80",
+            2 + 2,
+        ),
+    ] {
+        let feed = Feed::new(elements, &caps).expect("plays");
         let held = feed.buffers_asked_for(&caps);
-        assert_eq!(held, asked);
+        assert_eq!(held, asked, "{elements}");
 
         let pool = gst::BufferPool::new();
         let mut config = pool.config();

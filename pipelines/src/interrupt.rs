@@ -86,10 +86,15 @@ pub fn reload_requested() -> bool {
 
 /// Ends the program at once, and leaves no unfinished files.
 pub fn quit() -> ! {
+    leave(EXIT_CODE)
+}
+
+/// Ends the program at once while threads of it go on; leaves no unfinished files.
+pub fn leave(code: u8) -> ! {
     output::remove_temporaries();
     // SAFETY: ends the process without running exit handlers, which is the point: other threads are
     // still inside the libraries that those would tear down.
-    unsafe { libc::_exit(EXIT_CODE.into()) }
+    unsafe { libc::_exit(code.into()) }
 }
 
 /// Prints to standard error without waiting: what hangs may be somebody who writes there, to a pipe that

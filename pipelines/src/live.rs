@@ -14,6 +14,7 @@ pub mod recent;
 pub mod secret;
 pub mod telemetry;
 mod thinning;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,8 @@ use crate::{Outcome, interrupt};
 /// From the first signal to the end of the process, at most.
 const SHUTDOWN: Duration = Duration::from_millis(1900);
 
-/// Of that, what is left to end in good order once a camera does not stop in time.
-const LAST: Duration = Duration::from_millis(250);
+/// The part of it in which everything must have ended that is not to be left behind.
+const ORDERLY: Duration = Duration::from_millis(1700);
 
 /// Watch cameras, for as long as the program runs.
 ///
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         );
         return Ok(Outcome::Done);
     }
-    let _log = telemetry::log::install(&args.log)?;
+    let log = telemetry::log::install(&args.log)?;
     interrupt::finish_within(SHUTDOWN);
 
     let telemetry = Arc::new(Telemetry::new());
@@ -118,11 +119,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
     tracing::info!("ending");
     // The frames under way are passed on as they are.
     face_core::session::leave_work_out(true);
-    fleet.stop(begun + (SHUTDOWN - LAST));
+    fleet.stop(begun + ORDERLY);
+    fleet.shared.close(begun + ORDERLY);
     // Who looks for a note finds the program while it can be asked.
     drop(fleet);
     drop((server, control));
+    let left = threads::join_all(begun + ORDERLY);
     tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
+    if !left.is_empty() {
+        tracing::warn!(threads = left.join(", "), "left behind");
+        drop(log);
+        interrupt::leave(0);
+    }
     Ok(Outcome::Done)
 }
 

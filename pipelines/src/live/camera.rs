@@ -13,6 +13,7 @@ use super::outputs::{CameraOutputs, Shared};
 use super::pipeline::{Ending, Pipeline};
 use super::recent::{CameraTracks, Recent};
 use super::telemetry::{self, CameraState};
+use super::threads::Thread;
 
 /// How often a camera looks at its pipeline and at whether it is to end.
 const TICK: Duration = Duration::from_millis(50);
@@ -21,30 +22,31 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Handle {
     config: Camera,
     stop: mpsc::Sender<()>,
-    done: mpsc::Receiver<()>,
+    /// `None` where there can be none.
+    thread: Option<Thread>,
 }
 
 impl Handle {
     /// Starts the camera; what goes wrong is tried again, in its thread.
     pub fn start(config: Camera, shared: Arc<Shared>, recent: Arc<Recent>) -> Self {
         let (stop, stopped) = mpsc::channel();
-        let (finished, done) = mpsc::channel();
         let camera = config.clone();
         let work = move || {
             let _span = tracing::info_span!("camera", name = %camera.name).entered();
             let tracks = recent.begin(&camera.name, camera.stages.gallery.as_deref());
             watch(&camera, &shared, &tracks, &stopped);
             recent.end(&camera.name, &tracks);
-            // Fails only if nobody waits any more.
-            let _ = finished.send(());
         };
-        let spawned = std::thread::Builder::new()
-            .name(format!("cam-{}", config.name))
-            .spawn(work);
-        if let Err(error) = spawned {
-            tracing::error!(camera = config.name, "no thread for the camera: {error}");
+        let thread = Thread::start(format!("cam-{}", config.name), work)
+            .inspect_err(|error| {
+                tracing::error!(camera = config.name, "no thread for the camera: {error}");
+            })
+            .ok();
+        Self {
+            config,
+            stop,
+            thread,
         }
-        Self { config, stop, done }
     }
 
     pub fn config(&self) -> &Camera {
@@ -59,7 +61,7 @@ impl Handle {
     /// Waits until the camera has stopped, but not beyond `deadline`.
     pub fn join(self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
-        if self.done.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+        if self.thread.is_some_and(|thread| !thread.ends_within(left)) {
             tracing::warn!(camera = self.config.name, "does not stop; left behind");
         }
     }

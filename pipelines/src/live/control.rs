@@ -7,12 +7,14 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::recent::{Embeddings, Listed, Recent};
+use super::threads::Thread;
 
 /// A longer request is none of ours.
 const MOST_REQUEST: u64 = 64 << 10;
@@ -88,8 +90,15 @@ pub fn path(state: &Path) -> PathBuf {
     state.join("control.sock")
 }
 
+/// How long an answer may take at the end.
+const CLOSE: Duration = Duration::from_millis(100);
+
 /// Answers until it is dropped.
-pub struct Control(PathBuf);
+pub struct Control {
+    path: PathBuf,
+    stopped: Arc<AtomicBool>,
+    thread: Thread,
+}
 
 impl Control {
     /// Makes the state folder, if need be, and listens in it. Fails if another process does already.
@@ -111,22 +120,42 @@ impl Control {
         let failed = || format!("{} cannot be made", path.display());
         let listener = UnixListener::bind(&path).with_context(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(failed)?;
-        std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || serve(&listener, &recent, &forget))
-            .with_context(failed)?;
-        Ok(Self(path))
+        let stopped = Arc::<AtomicBool>::default();
+        let serving = {
+            let stopped = stopped.clone();
+            move || serve(&listener, &recent, &forget, &stopped)
+        };
+        let thread = Thread::start("control", serving).with_context(failed)?;
+        Ok(Self {
+            path,
+            stopped,
+            thread,
+        })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread. Where that fails, somebody else has removed the socket: nobody asks any more.
+        let woken = UnixStream::connect(&self.path).is_ok();
+        let _ = fs::remove_file(&self.path);
+        if !woken || !self.thread.ends_within(CLOSE) {
+            tracing::debug!("control: does not end in time");
+        }
     }
 }
 
-fn serve(listener: &UnixListener, recent: &Arc<Recent>, forget: &Arc<Forget>) {
+fn serve(
+    listener: &UnixListener,
+    recent: &Arc<Recent>,
+    forget: &Arc<Forget>,
+    stopped: &AtomicBool,
+) {
     for stream in listener.incoming() {
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
         // Each on its own: some take microseconds, and one until it is out of patience.
         let answered = stream.and_then(|stream| {
             let (recent, forget) = (recent.clone(), forget.clone());
@@ -135,9 +164,7 @@ fn serve(listener: &UnixListener, recent: &Arc<Recent>, forget: &Arc<Forget>) {
                     tracing::debug!("control: {error}");
                 }
             };
-            std::thread::Builder::new()
-                .name("answer".into())
-                .spawn(work)
+            Thread::start("answer", work)
         });
         if let Err(error) = answered {
             tracing::debug!("control: {error}");

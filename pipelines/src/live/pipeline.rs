@@ -1,7 +1,7 @@
 //! The pipeline of a camera, from one connection to the next.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::recent::CameraTracks;
 use super::secret::Secret;
 use super::telemetry::{self, CameraState};
 use super::thinning::Thinner;
+use super::threads::Thread;
 use crate::graph::{self, make, pad, set};
 use crate::source;
 use crate::stages;
@@ -236,17 +237,19 @@ impl Pipeline {
 
     /// Stops everything; what hangs is left to a thread of its own.
     pub fn shut_down(self) {
-        let (finished, done) = mpsc::channel::<()>();
         let pipeline = self.pipeline.clone();
         let work = move || {
             let _ = pipeline.set_state(gst::State::Null);
-            drop(finished);
         };
-        let spawned = std::thread::Builder::new()
-            .name("shut-down".into())
-            .spawn(work);
-        if spawned.is_err() || done.recv_timeout(SHUT_DOWN) == Err(RecvTimeoutError::Timeout) {
-            tracing::info!("the camera does not let go in time; its pipeline ends on its own");
+        match Thread::start("shut-down", work) {
+            Ok(thread) if thread.ends_within(SHUT_DOWN) => {}
+            Ok(_) => {
+                tracing::info!("the camera does not let go in time; its pipeline ends on its own");
+            }
+            Err(_) => {
+                // Without a thread it takes as long as it takes.
+                let _ = self.pipeline.set_state(gst::State::Null);
+            }
         }
     }
 }

@@ -122,3 +122,56 @@ fn every_change_is_told_once() {
     drop(first);
     assert!(news.recv_timeout(quiet).is_err());
 }
+
+#[test]
+fn whoever_ends_a_watch_waits_for_what_it_tells() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("g");
+    gallery("ann").write(&path).expect("writable");
+    let (begins, begun) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let told: Told = {
+        let ended = Mutex::new(ended);
+        Arc::new(move |_: &Result<Arc<Gallery>, Error>| {
+            begins.send(()).expect("the test waits");
+            // Fails when the test ended.
+            let _ = lock(&ended).recv();
+        })
+    };
+    let watch = Watch::new(&path, Seen::Unsure, told).expect("a thread");
+    let wait = Duration::from_secs(60);
+    begun.recv_timeout(wait).expect("told");
+    let (dropped, is_dropped) = std::sync::mpsc::channel();
+    let dropping = std::thread::spawn(move || {
+        drop(watch);
+        dropped.send(()).expect("the test waits");
+    });
+    assert!(is_dropped.try_recv().is_err(), "it is being told");
+    end.send(()).expect("it waits");
+    is_dropped.recv_timeout(wait).expect("ends");
+    dropping.join().expect("no panic");
+    let left = begun.recv_timeout(wait);
+    assert_eq!(left, Err(RecvTimeoutError::Disconnected), "nothing is left");
+}
+
+#[test]
+fn a_watch_may_end_in_what_it_tells() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("g");
+    gallery("ann").write(&path).expect("writable");
+    let own = Arc::<Mutex<Option<Watch>>>::default();
+    let (send, news) = std::sync::mpsc::channel();
+    let told: Told = {
+        let own = own.clone();
+        Arc::new(move |_: &Result<Arc<Gallery>, Error>| {
+            drop(lock(&own).take());
+            send.send(()).expect("the test waits");
+        })
+    };
+    // Held until the watch is where `told` looks for it.
+    let mut place = lock(&own);
+    *place = Some(Watch::new(&path, Seen::Unsure, told).expect("a thread"));
+    drop(place);
+    let told = news.recv_timeout(Duration::from_secs(60));
+    told.expect("the thread does not wait for itself");
+}

@@ -70,6 +70,11 @@ impl Shared {
         })
     }
 
+    /// Ends what no camera ends, when there are none any more.
+    pub fn close(&self, deadline: Instant) {
+        self.webhooks.close(deadline);
+    }
+
     /// Whom a camera must not name.
     pub fn forgotten(&self, camera: &str) -> Arc<Forgotten> {
         let mut all = self

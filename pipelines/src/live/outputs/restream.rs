@@ -18,12 +18,16 @@ use self::factory::Factory;
 use super::hub::Hub;
 use crate::live::config::{Config, RestreamServer};
 use crate::live::telemetry;
+use crate::live::threads::Thread;
 
 /// Connections at a time; more are closed at once.
 const MOST_CLIENTS: usize = 200;
 
 /// Threads that talk to clients. While one waits for the first picture of a stream, others go on.
 const THREADS: i32 = 8;
+
+/// How long viewers may take to be let go at the end.
+const CLOSE: Duration = Duration::from_millis(500);
 
 /// How often sessions that ended are cleared away and viewers are counted.
 const ROUND: Duration = Duration::from_secs(1);
@@ -33,6 +37,7 @@ pub struct Restream {
     server: gst_rtsp_server::RTSPServer,
     mounts: Arc<Mutex<Mounts>>,
     main_loop: glib::MainLoop,
+    thread: Mutex<Thread>,
 }
 
 /// By the names of the cameras.
@@ -76,12 +81,13 @@ impl Restream {
         server
             .attach(Some(&context))
             .map_err(|_| anyhow!("[restream] listen = \"{}\": no port", settings.listen))?;
-        run(&server, &mounts, &main_loop)?;
+        let thread = run(&server, &mounts, &main_loop)?;
         tracing::info!("annotated streams at rtsp://{}/NAME", settings.listen);
         Ok(Self {
             server,
             mounts,
             main_loop,
+            thread: Mutex::new(thread),
         })
     }
 
@@ -114,7 +120,15 @@ impl Restream {
 
 impl Drop for Restream {
     fn drop(&mut self) {
+        let mut close = |_: &gst_rtsp_server::RTSPServer, _: &gst_rtsp_server::RTSPClient| {
+            gst_rtsp_server::RTSPFilterResult::Remove
+        };
+        self.server.client_filter(Some(&mut close));
         self.main_loop.quit();
+        let thread = (self.thread.get_mut()).unwrap_or_else(PoisonError::into_inner);
+        if !thread.ends_within(CLOSE) {
+            tracing::warn!("the RTSP server does not end in time; left behind");
+        }
     }
 }
 
@@ -169,7 +183,7 @@ fn run(
     server: &gst_rtsp_server::RTSPServer,
     mounts: &Arc<Mutex<Mounts>>,
     main_loop: &glib::MainLoop,
-) -> Result<()> {
+) -> Result<Thread> {
     let (server, mounts) = (server.downgrade(), Arc::downgrade(mounts));
     let round = glib::timeout_source_new(ROUND, None, glib::Priority::DEFAULT, move || {
         let (Some(server), Some(mounts)) = (server.upgrade(), mounts.upgrade()) else {
@@ -184,16 +198,13 @@ fn run(
     let context = main_loop.context();
     round.attach(Some(&context));
     let main_loop = main_loop.clone();
-    std::thread::Builder::new()
-        .name("rtsp-server".into())
-        .spawn(move || {
-            let ran = context.with_thread_default(|| main_loop.run());
-            if let Err(error) = ran {
-                tracing::error!("the RTSP server does not run: {error}");
-            }
-        })
-        .map(drop)
-        .context("no thread for the RTSP server")
+    Thread::start("rtsp-server", move || {
+        let ran = context.with_thread_default(|| main_loop.run());
+        if let Err(error) = ran {
+            tracing::error!("the RTSP server does not run: {error}");
+        }
+    })
+    .context("no thread for the RTSP server")
 }
 
 /// Sessions that have a stream set up are viewers.

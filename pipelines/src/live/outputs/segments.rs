@@ -20,6 +20,7 @@ use super::hub::{Coded, Hub, Viewer};
 use super::rotate::remove_oldest;
 use crate::live::config::{Format, Segments};
 use crate::live::telemetry;
+use crate::live::threads::Thread;
 
 /// Frames that wait for the disk; then a piece of the video is lost.
 const QUEUE: usize = 300;
@@ -38,7 +39,7 @@ pub struct Recorder {
     hub: Arc<Hub>,
     viewer: Arc<dyn Viewer>,
     end: mpsc::Sender<()>,
-    done: mpsc::Receiver<()>,
+    thread: Thread,
 }
 
 impl Recorder {
@@ -50,15 +51,8 @@ impl Recorder {
     ) -> Result<Self> {
         let (coded, receiver) = mpsc::sync_channel(QUEUE);
         let (end, ended) = mpsc::channel();
-        let (finished, done) = mpsc::channel();
         let work = Work::new(name, config, hub, telemetry);
-        std::thread::Builder::new()
-            .name("segments".into())
-            .spawn(move || {
-                work.run(&receiver, &ended);
-                // Fails only if nobody waits any more.
-                let _ = finished.send(());
-            })
+        let thread = Thread::start("segments", move || work.run(&receiver, &ended))
             .with_context(|| format!("{name}: no thread to write segments"))?;
         let viewer: Arc<dyn Viewer> = Arc::new(Inlet {
             coded,
@@ -71,7 +65,7 @@ impl Recorder {
             hub: hub.clone(),
             viewer,
             end,
-            done,
+            thread,
         })
     }
 }
@@ -81,7 +75,7 @@ impl Drop for Recorder {
         self.hub.leave(&self.viewer);
         // Fails if the thread is gone, which is what is asked for.
         let _ = self.end.send(());
-        if self.done.recv_timeout(CLOSE) == Err(RecvTimeoutError::Timeout) {
+        if !self.thread.ends_within(CLOSE) {
             tracing::error!("a segment does not end in time; its last second may be lost");
         }
     }

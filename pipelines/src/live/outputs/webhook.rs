@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,12 +11,16 @@ use super::spool::Spool;
 use crate::live::backoff::Backoff;
 use crate::live::config;
 use crate::live::telemetry;
+use crate::live::threads::Thread;
 
 /// Events that wait for one webhook; beyond them the oldest are dropped.
 const QUEUE: usize = 10_000;
 
 /// An event is tried again for so long.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// How long a request may take that began before the end of the program, at least.
+const CLOSE: Duration = Duration::from_millis(100);
 
 /// The webhooks of the process, one an address. They stay: what was promised is delivered also after the
 /// configuration changed.
@@ -48,6 +52,23 @@ impl Webhooks {
         let webhook = Webhook::start(config, folder)?;
         started.insert(config.url.clone(), webhook.clone());
         Ok(webhook)
+    }
+
+    /// Delivers what waits as long as that succeeds and there is time; the rest waits for the next start.
+    pub fn close(&self, deadline: Instant) {
+        let started = std::mem::take(&mut *lock(&self.started));
+        let deadline = deadline.max(Instant::now() + CLOSE);
+        for webhook in started.values() {
+            lock(&webhook.state).end = Some(deadline);
+            webhook.changed.notify_all();
+        }
+        for (url, webhook) in &started {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let thread = lock(&webhook.thread).take();
+            if thread.is_some_and(|thread| !thread.ends_within(left)) {
+                tracing::warn!("{}: does not answer; left behind", label(url));
+            }
+        }
     }
 
     /// Drops the events that name a person, also those that wait for an address of an earlier
@@ -122,9 +143,12 @@ pub struct Webhook {
     config: Mutex<config::Webhook>,
     state: Mutex<State>,
     changed: Condvar,
+    thread: Mutex<Option<Thread>>,
 }
 
 struct State {
+    /// When delivery is to end, once that is known.
+    end: Option<Instant>,
     waiting: VecDeque<Parcel>,
     spool: Spool,
     /// The event that is being sent.
@@ -153,17 +177,20 @@ impl Webhook {
         let webhook = Arc::new(Self {
             config: Mutex::new(config.clone()),
             state: Mutex::new(State {
+                end: None,
                 waiting,
                 spool,
                 sending: None,
             }),
             changed: Condvar::new(),
+            thread: Mutex::default(),
         });
-        let weak = Arc::downgrade(&webhook);
-        std::thread::Builder::new()
-            .name("webhook".into())
-            .spawn(move || deliver_all(&weak, &label))
-            .context("no thread for a webhook")?;
+        let work = {
+            let webhook = webhook.clone();
+            move || deliver_all(&webhook, &label)
+        };
+        let thread = Thread::start("webhook", work).context("no thread for a webhook")?;
+        *lock(&webhook.thread) = Some(thread);
         Ok(webhook)
     }
 
@@ -217,21 +244,32 @@ impl Webhook {
         }
     }
 
-    /// The oldest event that waits, once there is one; it stays in its place.
-    fn first(&self) -> Option<Parcel> {
-        let state = lock(&self.state);
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(state, Duration::from_secs(1), |s| s.waiting.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        let first = state.waiting.front().cloned();
-        state.sending = first.as_ref().map(|first| first.id.clone());
-        first
+    /// The oldest event that waits, once there is one, and how long its request may take; it stays in its
+    /// place. `None` at the end.
+    fn first(&self) -> Option<(Parcel, Duration)> {
+        let idle = |state: &mut State| state.waiting.is_empty() && state.end.is_none();
+        let state = self.changed.wait_while(lock(&self.state), idle);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let left = match state.end {
+            Some(end) => end.checked_duration_since(Instant::now())?,
+            None => Duration::MAX,
+        };
+        let first = state.waiting.front()?.clone();
+        state.sending = Some(first.id.clone());
+        Some((first, left))
     }
 
     fn sent(&self) {
         lock(&self.state).sending = None;
         self.changed.notify_all();
+    }
+
+    /// Waits, but not beyond the end; `false` then.
+    fn pause(&self, pause: Duration) -> bool {
+        let goes_on = |state: &mut State| state.end.is_none();
+        let waited = (self.changed).wait_timeout_while(lock(&self.state), pause, goes_on);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.end.is_none()
     }
 
     fn done(&self, id: &str) {
@@ -266,14 +304,12 @@ enum Answer {
     Failed(String),
 }
 
-fn deliver_all(webhook: &Weak<Webhook>, label: &str) {
+fn deliver_all(webhook: &Webhook, label: &str) {
     let mut backoff = Backoff::default();
     let mut failing = false;
-    while let Some(webhook) = webhook.upgrade() {
-        let Some(parcel) = webhook.first() else {
-            continue;
-        };
-        let config = lock(&webhook.config).clone();
+    while let Some((parcel, left)) = webhook.first() {
+        let mut config = lock(&webhook.config).clone();
+        config.timeout = config.timeout.min(left);
         let answer = post(&config, &parcel);
         webhook.sent();
         match answer {
@@ -299,8 +335,9 @@ fn deliver_all(webhook: &Weak<Webhook>, label: &str) {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!("{label}: {why}; trying again");
                 }
-                drop(webhook);
-                std::thread::sleep(backoff.pause(Duration::ZERO, rand::random()));
+                if !webhook.pause(backoff.pause(Duration::ZERO, rand::random())) {
+                    return;
+                }
             }
         }
     }

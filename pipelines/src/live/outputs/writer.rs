@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::rotate::Rotated;
 use crate::live::config::Rotation;
 use crate::live::telemetry;
+use crate::live::threads::Thread;
 
 /// Lines that wait to be written; more are dropped.
 const QUEUE: usize = 4096;
@@ -55,25 +56,19 @@ enum Item {
 pub struct Writer {
     /// `None` at the end.
     lines: Option<mpsc::SyncSender<Item>>,
-    done: Mutex<mpsc::Receiver<()>>,
+    thread: Mutex<Thread>,
 }
 
 impl Writer {
     fn start(path: &Path, rotation: &Rotation) -> Result<Self> {
         let (lines, receiver) = mpsc::sync_channel(QUEUE);
-        let (finished, done) = mpsc::channel::<()>();
         let file = Rotated::new(path, rotation);
         let name = path.display().to_string();
-        std::thread::Builder::new()
-            .name("lines".into())
-            .spawn(move || {
-                write_all(&receiver, file, &name);
-                drop(finished);
-            })
+        let thread = Thread::start("lines", move || write_all(&receiver, file, &name))
             .with_context(|| format!("{}: no thread to write it", path.display()))?;
         Ok(Self {
             lines: Some(lines),
-            done: Mutex::new(done),
+            thread: Mutex::new(thread),
         })
     }
 
@@ -116,8 +111,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.lines = None;
-        let done = self.done.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if done.recv_timeout(CLOSE) == Err(RecvTimeoutError::Timeout) {
+        let thread = (self.thread.get_mut()).unwrap_or_else(PoisonError::into_inner);
+        if !thread.ends_within(CLOSE) {
             tracing::error!("a file takes no lines; the last ones are lost");
         }
     }

@@ -3,7 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -13,6 +12,7 @@ use jiff::Timestamp;
 use crate::graph::{self, chain, free_sink, make, set};
 use crate::live::config::Format;
 use crate::live::outputs::hub::Coded;
+use crate::live::threads::Thread;
 
 /// A crash loses no more of an MP4 file, in milliseconds.
 const FRAGMENT: u32 = 1000;
@@ -241,17 +241,11 @@ pub fn probe(path: &Path) -> Result<Piece> {
 
 /// Stops the pipeline; where the disk hangs, on a thread of its own.
 fn shut_down(pipeline: graph::Running) {
-    let (finished, done) = mpsc::channel::<()>();
-    let work = move || {
-        drop(pipeline);
-        drop(finished);
-    };
-    let spawned = std::thread::Builder::new()
-        .name("shut-down".into())
-        .spawn(work);
-    if spawned.is_ok() {
-        // Disconnected when it is done.
-        let _ = done.recv_timeout(FINISH);
+    // Where there can be no thread, dropping it here takes as long as it takes.
+    if let Ok(thread) = Thread::start("shut-down", move || drop(pipeline))
+        && !thread.ends_within(FINISH)
+    {
+        tracing::info!("a file does not end in time; its pipeline ends on its own");
     }
 }
 
