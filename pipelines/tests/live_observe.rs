@@ -245,7 +245,9 @@ fn the_log_is_json_with_gstreamers_messages_and_without_secrets() {
         })
     };
     assert!(from("facepipe::live", "info"), "{log}");
-    assert!(from("gstreamer::rtspsrc", "error"), "{log}");
+    // What is wrong with the camera is said once, by its thread.
+    assert!(from("facepipe::live", "warn"), "{log}");
+    assert!(lines.iter().all(|line| line["level"] != "error"), "{log}");
     assert!(from("gstreamer::rtspsrc", "debug"), "{log}");
     for line in &lines {
         let time = line["time"].as_str().expect("a time");
