@@ -415,7 +415,11 @@ impl Report<'_> {
         };
         ui::print(&text)?;
         for failed in &self.failed {
-            tell!("forget: {}: {}", failed.path.display(), failed.error);
+            let path = failed.path.display().to_string();
+            match failed.error.starts_with(&path) {
+                true => tell!("forget: {}", failed.error),
+                false => tell!("forget: {path}: {}", failed.error),
+            }
         }
         let clean = self.failed.is_empty() && !self.left.iter().any(Left::has_name);
         Ok(match clean {

@@ -1,5 +1,7 @@
 //! Building GStreamer pipelines and saying what went wrong in them.
 
+mod lost;
+
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
@@ -175,6 +177,7 @@ pub fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
 
 /// Starts the pipeline. Models are loaded in here, so this may take a second.
 pub fn start(pipeline: &gst::Pipeline) -> Result<()> {
+    lost::find(pipeline);
     if pipeline.set_state(gst::State::Playing).is_err() {
         return Err(first_error(pipeline)
             .unwrap_or_else(|| anyhow!("the pipeline does not start, and does not say why")));
@@ -195,6 +198,17 @@ pub fn first_error(pipeline: &gst::Pipeline) -> Option<anyhow::Error> {
         gst::MessageView::Error(error) => Some(explain(error)),
         _ => None,
     }
+}
+
+/// Whether an error is of what a sink writes to, such as a full disk, and not of the input.
+fn is_of_output(error: &gst::message::Error) -> bool {
+    use gst::ResourceError::{Close, NoSpaceLeft, OpenWrite, Write};
+    let kinds = [Close, NoSpaceLeft, OpenWrite, Write];
+    let sink = error
+        .src()
+        .and_then(|src| src.downcast_ref::<gst::Element>())
+        .is_some_and(|element| element.element_flags().contains(gst::ElementFlags::SINK));
+    sink && kinds.iter().any(|kind| error.error().matches(*kind))
 }
 
 /// An error message from the bus as the user should read it.
@@ -263,8 +277,13 @@ impl Undecodable {
                 self.note(element);
             }
         }
-        self.error(input)
-            .unwrap_or_else(|| explain(error).context(address::shown(input)))
+        self.error(input).unwrap_or_else(|| {
+            let cause = match is_of_output(error) {
+                true => explain(error).context("the output cannot be written"),
+                false => explain(error),
+            };
+            cause.context(address::shown(input))
+        })
     }
 
     pub fn is_empty(&self) -> bool {

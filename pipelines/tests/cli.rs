@@ -520,6 +520,19 @@ fn annotate_says_what_it_cannot_read_and_leaves_nothing_behind() {
         "{}",
         stderr(&output)
     );
+    let mut command = facepipe();
+    command
+        .arg("annotate")
+        .arg(&video)
+        .args(["--json", "/dev/full"]);
+    command.args(["--interval", "30", "--inference-size", "160"]);
+    let output = run(&mut command);
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("the output cannot be written"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(names(folder.path()), ["sound.mkv", "text.mp4"]);
 }
 
