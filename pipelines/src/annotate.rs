@@ -70,9 +70,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     // Shuts the pipeline down, which closes the files.
     drop(run);
     let Some(summary) = summary else {
-        if outcome == Outcome::Interrupted {
+        if interrupt::requested() {
             tell!("annotate: stopped by Ctrl-C before the first frame, nothing was written");
-            return Ok(outcome);
+            return Ok(Outcome::Interrupted);
         }
         bail!(
             "no frame of {} could be decoded; nothing was written",

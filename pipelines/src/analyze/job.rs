@@ -215,9 +215,12 @@ fn play(
         {
             return Ok(true);
         }
+        // Before it is shown, which asks how long the video is.
+        let begun = counter.frames() > 0;
+        counter.show(pipeline, started, progress);
         if interrupt::requested() && !stopping {
             // A live source has no other end.
-            if counter.frames() == 0 || progress.total().is_some() {
+            if !begun || progress.total().is_some() {
                 return Ok(false);
             }
             stopping = true;
@@ -225,7 +228,6 @@ fn play(
             source.end();
         }
         source.connect(|| Ok(None))?;
-        counter.show(pipeline, started, progress);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use face_core::file::read_at_most;
 use image::imageops;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
@@ -32,6 +32,14 @@ const LARGEST: u64 = 512 << 20;
 
 /// Reads an image of any format, upright.
 pub fn read_image(path: &Path) -> Result<RgbImage> {
+    decode(path).map_err(|error| match error.is::<image::ImageError>() {
+        // It says its causes itself, and some end a line.
+        true => Error::msg(error.to_string().trim_end().to_owned()),
+        false => error,
+    })
+}
+
+fn decode(path: &Path) -> Result<RgbImage> {
     let mut reader = ImageReader::new(Cursor::new(read_at_most(path, LARGEST)?));
     // For what does not say what it is.
     if let Ok(format) = ImageFormat::from_path(path) {
