@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueHint;
 use gstfacerecog::gallery::Gallery;
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::analyze::Lock;
 use crate::gallery::{self, edit};
 use crate::lock::FileLock;
 use crate::output::Output;
+use crate::record::UNKNOWN;
 use crate::ui::{self, Progress};
 use crate::{Outcome, interrupt};
 use find::{Kind, Left, Why};
@@ -193,8 +194,19 @@ impl Forgetting {
     }
 }
 
+/// Fails for what is no person: everybody whom no gallery knows is called [`UNKNOWN`].
+pub fn check_person(person: &str) -> Result<()> {
+    ensure!(!person.trim().is_empty(), "the person's name is empty");
+    ensure!(
+        !person.trim().eq_ignore_ascii_case(UNKNOWN),
+        "{person:?} is what all strangers are called, so they would all be removed; if a gallery has a \
+         person of that name, use `facepipe gallery remove GALLERY {person:?}`"
+    );
+    Ok(())
+}
+
 pub fn run(args: &Args) -> Result<Outcome> {
-    ensure!(!args.person.is_empty(), "the person's name is empty");
+    check_person(&args.person)?;
     let found = find::find(&args.paths)?;
     let mut forgetting = Forgetting {
         person: args.person.clone(),
@@ -270,30 +282,36 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut whole = true;
     // By folder of inputs.
     let mut inputs: BTreeMap<PathBuf, BTreeMap<String, results::Forgotten>> = BTreeMap::new();
-    let mut locks = BTreeMap::new();
+    let mut locks = Locks::default();
     for path in files(Kind::Results) {
         whole = whole && goes_on();
         if !whole {
             break;
         }
-        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        let forgotten =
-            lock(&mut locks, &folder).and_then(|()| results::input(path, &mut forgetting));
+        let forgotten = place(path).and_then(|(folder, name)| {
+            // A trial writes nothing, not even a lock.
+            if !args.dry_run {
+                locks.take(&folder)?;
+            }
+            let forgotten = results::input(path, &mut forgetting)?;
+            Ok((folder, name, forgotten))
+        });
         match forgotten {
-            Ok(forgotten) => {
+            Ok((folder, name, forgotten)) => {
                 report.edited(path, &forgotten.removed);
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let inputs = inputs.entry(folder).or_default();
-                inputs.insert(name.into_owned(), forgotten);
+                inputs.entry(folder).or_default().insert(name, forgotten);
             }
             Err(error) => report.failed(path, &error),
         }
     }
     for path in files(Kind::Clusters) {
         whole = whole && goes_on();
-        let folder = path.parent().unwrap_or(Path::new("."));
-        if let Some(inputs) = inputs.get(folder).filter(|_| whole) {
-            match results::clusters(folder, inputs, &mut forgetting) {
+        // A link to clusters elsewhere is found by the folder that those are in.
+        let Ok((folder, _)) = place(path) else {
+            continue;
+        };
+        if let Some(inputs) = inputs.get(&folder).filter(|_| whole) {
+            match results::clusters(&folder, inputs, &mut forgetting) {
                 Ok(removed) => report.edited(path, &removed),
                 Err(error) => report.failed(path, &error),
             }
@@ -305,7 +323,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         for path in &lines {
             whole = whole && goes_on();
             if whole {
-                match lines::file(path, BTreeSet::new(), &mut forgetting) {
+                match lines::file(path, &mut forgetting) {
                     Ok(removed) => report.edited(path, &removed),
                     // It was closed and has another name now.
                     Err(_) if !path.exists() => {}
@@ -336,7 +354,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         tell!("forget: stopped by Ctrl-C, not all is done; every file is whole");
         return Ok(Outcome::Interrupted);
     }
-    for path in files(Kind::Unfinished) {
+    // What was being written may be whole by now.
+    for path in files(Kind::Unfinished).filter(|path| path.exists()) {
         report.failed(path, &anyhow::anyhow!(UNFINISHED));
     }
     if !report.running.is_empty() {
@@ -366,12 +385,29 @@ pub fn run(args: &Args) -> Result<Outcome> {
     report.print(args.json)
 }
 
-/// Keeps runs of `facepipe analyze` out of a folder of results.
-fn lock(locks: &mut BTreeMap<PathBuf, Lock>, folder: &Path) -> Result<()> {
-    if !locks.contains_key(folder) {
-        locks.insert(folder.to_owned(), Lock::take(folder)?);
+/// The folder that a file or folder is in, and its name there, whatever path leads to it.
+fn place(path: &Path) -> Result<(PathBuf, String)> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let real = fs::canonicalize(path).with_context(unreadable)?;
+    let folder = real.parent().with_context(unreadable)?;
+    let name = real.file_name().unwrap_or_default().to_string_lossy();
+    Ok((folder.to_owned(), name.into_owned()))
+}
+
+/// Keep runs of `facepipe analyze` out of folders of results; by their canonical paths, with why one
+/// could not be had.
+#[derive(Default)]
+struct Locks(BTreeMap<PathBuf, Result<Lock, String>>);
+
+impl Locks {
+    /// Takes the lock of a folder, once: who waited in vain does not wait again.
+    fn take(&mut self, folder: &Path) -> Result<()> {
+        let lock = self.0.entry(folder.to_owned()).or_insert_with(|| {
+            let lock = Lock::take(folder);
+            lock.map_err(|error| format!("{error:#}"))
+        });
+        lock.as_ref().map(drop).map_err(|error| anyhow!("{error}"))
     }
-    Ok(())
 }
 
 impl Report<'_> {

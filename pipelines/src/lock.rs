@@ -7,14 +7,14 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
 use crate::interrupt;
-use crate::output::{Target, beside};
+use crate::output::{Target, beside, is_same};
 
 /// How long to wait for a lock, unless [`PATIENCE_ENV`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,6 +60,24 @@ impl FileLock {
     pub fn of_folder_within(folder: &Path, patience: Duration) -> Result<Self> {
         Self::wait(&folder.join(FOLDER_LOCK), folder, patience)
             .with_context(|| format!("{} cannot be changed", folder.display()))
+    }
+
+    /// The lock of a folder whose files are only read: a folder that cannot be written in has none, as
+    /// nobody else changes it either.
+    pub fn of_folder_to_read(folder: &Path) -> Result<Self> {
+        let read_only = |error: &anyhow::Error| {
+            let cause = error.root_cause().downcast_ref::<io::Error>();
+            cause.is_some_and(|cause| {
+                matches!(
+                    cause.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                )
+            })
+        };
+        match Self::of_folder(folder) {
+            Err(error) if read_only(&error) => Ok(Self(None)),
+            lock => lock,
+        }
     }
 
     /// Locks the file `lock`, which stands for `path`.
@@ -134,7 +152,7 @@ fn patience() -> Duration {
 
 /// Opens a lock's file for writing, as network file systems lock no other, and never what a link or a pipe
 /// of that name leads to.
-fn open(lock: &Path) -> io::Result<File> {
+pub fn open(lock: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -147,12 +165,13 @@ fn open(lock: &Path) -> io::Result<File> {
 /// Whether a file that was opened still is the one at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        (Ok(own), Ok(there)) => is_same(&own, &there),
         _ => false,
     }
 }
 
-fn has_no_locks(error: &io::Error) -> bool {
+/// Whether an error of a lock says that the file system has none.
+pub fn has_no_locks(error: &io::Error) -> bool {
     error.kind() == ErrorKind::Unsupported
         || matches!(
             error.raw_os_error(),

@@ -5,11 +5,11 @@ mod folder;
 mod target;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -310,6 +310,11 @@ fn folder(path: &Path) -> &Path {
 /// Fails unless `path` can name an output, before any work is done for it.
 pub fn check_folder(path: &Path) -> Result<()> {
     Target::of(path).map(drop)
+}
+
+/// Whether both are of one file, under whatever names.
+pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// Whether both name the same existing file.

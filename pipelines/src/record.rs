@@ -15,7 +15,7 @@
 
 mod files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -114,6 +114,10 @@ pub struct Summary {
     /// The other files of the folder, by their paths in it.
     #[serde(default)]
     pub files: BTreeMap<String, Written>,
+    /// The tracks that somebody is removing from the other files, which are as they were or edited until
+    /// the summary is without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing: Option<BTreeSet<u64>>,
 }
 
 /// A named person in one input.

@@ -216,6 +216,12 @@ fn nothing_is_left_of_a_person() {
     );
     assert_eq!(mode(&events), 0o640, "who may read it is as it was");
 
+    for stranger in ["Unknown", "uNKNOWN"] {
+        let output = run(&mut world.forget(stranger, &[]));
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains("gallery remove"));
+    }
+
     // The results are still results, whole ones, and there is nobody to forget any more.
     let mut cluster = facepipe();
     assert_code(&run(cluster.arg("cluster").arg(&results)), 0);
@@ -255,9 +261,29 @@ fn what_was_enrolled_from_clusters_is_found() {
     command.arg("stranger-1=Eve").arg("-o").arg(&world.gallery);
     assert_code(&run(&mut command), 0);
 
-    let output = run(&mut world.forget("Eve", &[]));
+    // Whatever path leads to the results, and to the clusters over them.
+    let forget = || {
+        let mut forget = facepipe();
+        forget.current_dir(results.join("clip"));
+        forget.args(["forget", "Eve", ".", "../../results/clusters.json"]);
+        run(forget.arg(&world.gallery))
+    };
+    let gallery = fs::read(&world.gallery).expect("readable");
+    let path = results.join("clip/summary.json");
+    let mut summary = json(&path);
+    let output = forget();
     assert_code(&output, 0);
     println!("{}", stdout(&output));
+    let after = json(&path);
+    assert_eq!(after["tracks"], Value::Array(vec![]));
+    // Killed before the summary was replaced: nothing but the summary knows the tracks any more.
+    let theirs = summary["tracks"].as_array().expect("tracks").iter();
+    summary["removing"] = theirs.map(|track| track["track"].clone()).collect();
+    fs::write(&path, summary.to_string()).expect("writable");
+    fs::write(&world.gallery, gallery).expect("writable");
+    let output = forget();
+    assert_code(&output, 0);
+    assert_eq!(json(&path), after);
     assert!(Gallery::read(&world.gallery).expect("a gallery").is_empty());
     let after = json(&results.join("clusters.json"));
     let tracks = after["clusters"].to_string();

@@ -134,7 +134,7 @@ impl<'a> Analyzer<'a> {
             duration_ns: overview.duration_ns,
             people: people::rank(&overview),
             tracks: overview.tracks.into_iter().map(|t| t.summary).collect(),
-            files: Default::default(),
+            ..Summary::default()
         };
         for track in &mut summary.tracks {
             track.thumbnail = collection.thumbnails.get(&track.track.track).cloned();

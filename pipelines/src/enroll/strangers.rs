@@ -46,6 +46,12 @@ impl Naming {
 pub fn run(folder: &Path, namings: &[Naming], path: &Path, json: bool) -> Result<Outcome> {
     output::check_folder(path)?;
     let list = folder.join("clusters.json");
+    // So that nobody whom `facepipe forget` removes meanwhile is enrolled again. It takes the locks in the
+    // same order.
+    let _results = match folder.is_dir() {
+        true => Some(FileLock::of_folder_to_read(folder)?),
+        false => None,
+    };
     let clusters = read_clusters(&list)?;
     let people = people(&clusters, namings).with_context(|| list.display().to_string())?;
     let inputs = read_inputs(folder, &people, &clusters)?;

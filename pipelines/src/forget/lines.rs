@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -14,7 +14,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Forgetting, Removed, writers};
-use crate::output::Output;
+use crate::lock::has_no_locks;
+use crate::output::{self, Output};
 use crate::record::LONGEST_LINE;
 
 /// A file that somebody writes is edited again, so many times.
@@ -256,8 +257,22 @@ impl Removed {
     }
 }
 
-/// Removes the person from a file of JSON lines, with tracks that are known to be theirs.
-pub fn file(path: &Path, known: BTreeSet<u64>, forgetting: &mut Forgetting) -> Result<Removed> {
+/// Removes the person from a file of JSON lines.
+pub fn file(path: &Path, forgetting: &mut Forgetting) -> Result<Removed> {
+    let (tracks, removed) = look(path, BTreeSet::new(), forgetting)?;
+    // Most files tell nothing of the person, and need no second one.
+    match removed == Removed::default() || forgetting.dry_run {
+        true => Ok(removed),
+        false => edit(path, tracks, forgetting),
+    }
+}
+
+/// What is to be removed from a file, with tracks that are known to be the person's.
+pub fn look(
+    path: &Path,
+    known: BTreeSet<u64>,
+    forgetting: &mut Forgetting,
+) -> Result<(Tracks, Removed)> {
     let mut tracks = Tracks::new(&forgetting.person, known);
     each_line(path, |line| {
         tracks.learn(line);
@@ -266,14 +281,15 @@ pub fn file(path: &Path, known: BTreeSet<u64>, forgetting: &mut Forgetting) -> R
     forgetting.names.append(&mut tracks.names);
     let mut removed = Removed::default();
     tracks.rewind();
-    // Most files tell nothing of the person, and need no second one.
     each_line(path, |line| {
         removed.count(&tracks.edit(line));
         Ok(())
     })?;
-    if removed == Removed::default() || forgetting.dry_run {
-        return Ok(removed);
-    }
+    Ok((tracks, removed))
+}
+
+/// Removes what was found.
+pub fn edit(path: &Path, mut tracks: Tracks, forgetting: &Forgetting) -> Result<Removed> {
     for _ in 0..ATTEMPTS {
         if let Some(removed) = replace(path, &mut tracks, &forgetting.writers)? {
             return Ok(removed);
@@ -323,13 +339,12 @@ fn replace(path: &Path, tracks: &mut Tracks, writers: &BTreeSet<u32>) -> Result<
         false => Ok(false),
     })?;
     // `facepipe live` waits from here on, so that no line comes between the last look and the exchange.
-    // A file system without locks has nobody who waits.
-    let _ = file.lock();
-    let is_same = |other: Metadata| {
+    let locked = lock(path).with_context(|| format!("{} cannot be locked", path.display()))?;
+    let is_same = |other: io::Result<std::fs::Metadata>| {
         let own = file.metadata();
-        own.is_ok_and(|own| (own.dev(), own.ino()) == (other.dev(), other.ino()))
+        matches!((own, other), (Ok(own), Ok(other)) if output::is_same(&own, &other))
     };
-    if !std::fs::metadata(path).is_ok_and(is_same) {
+    if !is_same(std::fs::metadata(path)) || !is_same(locked.metadata()) {
         return Ok(None);
     }
     let mut rest = Vec::new();
@@ -355,6 +370,20 @@ fn replace(path: &Path, tracks: &mut Tracks, writers: &BTreeSet<u32>) -> Result<
     }
     output.keep()?;
     Ok(Some(removed))
+}
+
+/// The file at `path`, locked until it is closed. Network file systems lock for one alone only what is open
+/// for writing. A file system without locks has nobody who waits.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        // The folder may be ours and the file only readable.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
+        opened => opened?,
+    };
+    match file.lock() {
+        Err(error) if !has_no_locks(&error) => Err(error),
+        _ => Ok(file),
+    }
 }
 
 /// Calls `each` with every line and its end, until it says `false`; how many bytes those before have.

@@ -25,12 +25,14 @@ pub struct Forgotten {
     sha256: [Option<String>; 2],
 }
 
-/// Removes the person from the folder of an input: lines, embeddings, pictures, and last the summary, so
-/// that what was interrupted can be done again.
+/// Removes the person from the folder of an input: lines, embeddings, pictures, and last the summary. What
+/// was interrupted is done again: the summary says from before the first to after the last that it is
+/// under way, and with which tracks, as those that were found by their embeddings are found only once.
 pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
     let path = folder.join("summary.json");
     let mut summary: Summary = record::read(&path)?;
-    let was_whole = summary.damage(folder).is_none();
+    let unfinished = summary.removing.take();
+    let was_whole = unfinished.is_some() || summary.damage(folder).is_none();
     let names = summary.tracks.iter().filter_map(|t| t.track.name.clone());
     forgetting.names.extend(names);
     let embeddings = folder.join("tracks.safetensors");
@@ -43,13 +45,37 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
         .map(|t| t.track.track)
         .collect();
     tracks.extend(old.iter().flat_map(|old| enrolled(old, &forgetting.rows)));
+    tracks.extend(unfinished.iter().flatten());
     let mut removed = Removed {
         tracks: tracks.len() as u64,
         ..Default::default()
     };
     let faces = folder.join("faces.jsonl");
-    if faces.is_file() {
-        removed.add(&lines::file(&faces, tracks.clone(), forgetting)?);
+    let looked = faces
+        .is_file()
+        .then(|| lines::look(&faces, tracks.clone(), forgetting));
+    let looked = looked.transpose()?;
+    removed.add(
+        &looked
+            .as_ref()
+            .map(|(_, found)| found.clone())
+            .unwrap_or_default(),
+    );
+    let people = summary.people.len();
+    let is_in = removed != Removed::default()
+        || unfinished.is_some()
+        || summary.people.iter().any(|p| p.name == forgetting.person);
+    // What was damaged before is analysed again, so it must not pass for whole.
+    if is_in && was_whole {
+        summary.removing = Some(tracks.clone());
+        forgetting.write_json(&path, &summary)?;
+        summary.removing = None;
+    }
+    if let Some((lines, found)) = looked
+        && found != Removed::default()
+        && !forgetting.dry_run
+    {
+        lines::edit(&faces, lines, forgetting)?;
     }
     let mut sha256 = [old.as_ref().map(|old| old.sha256.clone()), None];
     if let Some(old) = old {
@@ -61,7 +87,6 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
         }
     }
     let mut pictures = Vec::new();
-    let people = summary.people.len();
     summary.people.retain(|p| p.name != forgetting.person);
     summary.tracks.retain(|track| {
         let theirs = tracks.contains(&track.track.track);
@@ -76,8 +101,7 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<Forgotten> {
         person.tracks.retain(|track| !tracks.contains(track));
     }
     summary.people.retain(|person| !person.tracks.is_empty());
-    if removed != Removed::default() || summary.people.len() < people {
-        // What was damaged before is analysed again, so it must not pass for whole.
+    if is_in || summary.people.len() < people {
         if was_whole && !forgetting.dry_run {
             summary.note_files(folder)?;
         }

@@ -44,6 +44,12 @@ impl Summary {
 
     /// Why the files in `folder` are not those that were noted; `None` if they are.
     pub fn damage(&self, folder: &Path) -> Option<String> {
+        if self.removing.is_some() {
+            return Some(format!(
+                "`facepipe forget` was interrupted in {}",
+                folder.display()
+            ));
+        }
         self.names().find_map(|name| {
             let path = folder.join(name);
             let Some(known) = self.files.get(name) else {
@@ -113,5 +119,7 @@ mod tests {
             fill();
         }
         assert_eq!(damage(&summary), None);
+        summary.removing = Some([1].into());
+        assert!(damage(&summary).is_some_and(|damage| damage.contains("interrupted")));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::dated::{Dated, private_folder};
 use crate::live::config::Rotation;
-use crate::output::Target;
+use crate::output::{Target, is_same};
 
 /// A path that leads to another file each time it is opened is written to after so many.
 const ATTEMPTS: usize = 10;
@@ -205,7 +205,7 @@ impl Open {
 
     fn is_at(&self, path: &Path) -> bool {
         match (self.file.metadata(), fs::metadata(path)) {
-            (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+            (Ok(own), Ok(there)) => is_same(&own, &there),
             _ => false,
         }
     }
