@@ -26,7 +26,7 @@ use clap::ValueHint;
 
 use self::camera::Handle;
 use self::config::Config;
-use self::control::Control;
+use self::control::{Control, StateLock};
 use self::load::Load;
 use self::marker::Marker;
 use self::outputs::Shared;
@@ -89,12 +89,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let log = telemetry::log::install(&args.log)?;
     interrupt::finish_within(SHUTDOWN);
 
+    let state = config.state_folder()?;
+    let lock = StateLock::take(&state)?;
     let telemetry = Arc::new(Telemetry::new());
     let shared = Arc::new(Shared::new(&config, telemetry.clone())?);
     let recent = Arc::new(Recent::default());
-    let state = config.state_folder()?;
     let forget = forget(&shared, &recent);
-    let control = Control::start(&state, recent.clone(), forget)?;
+    let control = Control::start(lock, recent.clone(), forget)?;
     let server =
         telemetry::http::Server::start(&config.server, telemetry.clone()).context("[server]")?;
     let mut fleet = Fleet {

@@ -28,6 +28,7 @@ mod file;
 pub mod place;
 mod schema;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,7 @@ use serde::Deserialize;
 
 use self::place::Places;
 use super::secret::Secret;
+use crate::output::Target;
 
 /// A larger file is none that anybody wrote.
 const MOST_BYTES: u64 = 4 << 20;
@@ -124,18 +126,35 @@ impl Camera {
             .collect()
     }
 
-    /// The folders that hold them.
-    pub fn folders(&self) -> Vec<PathBuf> {
+    /// The folders that hold them, canonical, each once: of a link its own and that of the file.
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
         let segments = self.segments.as_ref().map(|s| s.folder.clone());
-        let parents = self.places().into_iter().filter_map(|place| {
-            let is_folder = segments.as_ref() == Some(&place);
-            match is_folder {
-                true => Some(place),
-                false => place.parent().map(Path::to_owned),
+        let mut folders = BTreeSet::new();
+        for place in self.places() {
+            if segments.as_ref() == Some(&place) {
+                folders.insert(canonical(&place));
+                continue;
             }
-        });
-        parents.collect()
+            match Target::of(&place) {
+                Ok(Target::File(file)) => folders.extend(file.parent().map(Path::to_owned)),
+                // Nobody looks for names in a pipe or a device.
+                Ok(Target::Descriptor(_) | Target::Stream(_)) => continue,
+                // Its folder may come.
+                Err(_) => {}
+            }
+            folders.extend(place.parent().map(canonical));
+        }
+        folders
     }
+}
+
+/// A path without links, as far as it is there.
+fn canonical(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|above| {
+        let real = above.canonicalize().ok()?;
+        Some(real.join(path.strip_prefix(above).ok()?))
+    });
+    known.unwrap_or_else(|| path.to_owned())
 }
 
 /// What the stages are told; see `facepipe annotate --help`.
@@ -331,6 +350,29 @@ mod tests {
         }
         assert!(config.server.listen.ip().is_loopback());
         assert!(config.restream.listen.ip().is_loopback() && !config.restream.anonymous);
+    }
+
+    #[test]
+    fn notes_lie_beside_files_and_what_links_lead_to() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("there");
+        let at = |name: &str| root.join(name);
+        for name in ["real", "links"] {
+            std::fs::create_dir(at(name)).expect("writable");
+        }
+        std::os::unix::fs::symlink("../real/door.jsonl", at("links/door")).expect("writable");
+        std::os::unix::fs::symlink("real", at("alias")).expect("writable");
+        let folders = |jsonl: &str, events: &str| {
+            let text = format!(
+                "[[camera]]\nname = \"door\"\nuri = \"rtsp://c/1\"\ngallery = \"real/g\"\n\
+                 jsonl = {{ path = \"{jsonl}\" }}\nevents = {{ path = \"{events}\" }}"
+            );
+            let config = file::parse(&text, &root).expect("valid").0;
+            config.cameras[0].folders().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(folders("links/door", "alias/e"), [at("links"), at("real")]);
+        assert_eq!(folders("-", "/dev/null"), [at("real")]);
+        assert_eq!(folders("alias/new/x", "-"), [at("real"), at("real/new")]);
     }
 
     #[test]

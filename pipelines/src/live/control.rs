@@ -1,7 +1,7 @@
 //! The socket by which other commands talk to a running `facepipe live`: one line of JSON there, one
 //! back. It lies in the state folder and is the owner's alone, as it gives embeddings away.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::recent::{Embeddings, Listed, Recent};
 use super::threads::Thread;
+use crate::{forget, lock};
 
 /// A longer request is none of ours.
 const MOST_REQUEST: u64 = 64 << 10;
@@ -93,28 +94,61 @@ pub fn path(state: &Path) -> PathBuf {
 /// How long an answer may take at the end.
 const CLOSE: Duration = Duration::from_millis(100);
 
-/// Answers until it is dropped.
-pub struct Control {
-    path: PathBuf,
-    stopped: Arc<AtomicBool>,
-    thread: Thread,
+/// The lock of a state folder, held as long as its process may write there. Its file stays: nobody can hold
+/// one that was removed while another one makes it anew.
+pub struct StateLock {
+    state: PathBuf,
+    _file: File,
 }
 
-impl Control {
-    /// Makes the state folder, if need be, and listens in it. Fails if another process does already.
-    pub fn start(state: &Path, recent: Arc<Recent>, forget: Arc<Forget>) -> Result<Self> {
+impl StateLock {
+    /// Makes the state folder, if need be. Fails if another process has it.
+    pub fn take(state: &Path) -> Result<Self> {
+        let taken = || {
+            anyhow!(
+                "another `facepipe live` runs with the state folder {}; set `state` to another",
+                state.display()
+            )
+        };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(state)
             .with_context(|| format!("the folder for state {} cannot be made", state.display()))?;
-        let path = path(state);
-        if listens(state) {
-            bail!(
-                "another `facepipe live` runs with the state folder {}; set `state` to another",
-                state.display()
-            );
+        let path = state.join(".live.lock");
+        let failed = || format!("{} cannot be locked", path.display());
+        let file = lock::open(&path).with_context(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(taken()),
+            // Without locks the socket says most.
+            Err(TryLockError::Error(error)) if lock::has_no_locks(&error) => {
+                if listens(state) {
+                    return Err(taken());
+                }
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
         }
+        Ok(Self {
+            state: state.to_owned(),
+            _file: file,
+        })
+    }
+}
+
+/// Answers until it is dropped.
+pub struct Control {
+    path: PathBuf,
+    stopped: Arc<AtomicBool>,
+    thread: Thread,
+    /// Until after the socket is removed.
+    _lock: StateLock,
+}
+
+impl Control {
+    /// Listens in the state folder.
+    pub fn start(lock: StateLock, recent: Arc<Recent>, forget: Arc<Forget>) -> Result<Self> {
+        let path = path(&lock.state);
         // Left by a process that was killed.
         let _ = fs::remove_file(&path);
         let failed = || format!("{} cannot be made", path.display());
@@ -130,6 +164,7 @@ impl Control {
             path,
             stopped,
             thread,
+            _lock: lock,
         })
     }
 }
@@ -181,7 +216,12 @@ fn answer(stream: UnixStream, recent: &Recent, forget: &Forget) -> std::io::Resu
     BufReader::new((&stream).take(MOST_REQUEST)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Embeddings { camera, track }) => embeddings(recent, &camera, track),
-        Ok(Request::Forget { person, paths }) => Answer::Forgotten(forget(&person, &paths)),
+        Ok(Request::Forget { person, paths }) => match forget::check_person(&person) {
+            Ok(()) => Answer::Forgotten(forget(&person, &paths)),
+            Err(error) => Answer::Refused {
+                reason: error.to_string(),
+            },
+        },
         Err(error) => Answer::Refused {
             reason: error.to_string(),
         },
@@ -246,7 +286,8 @@ mod tests {
             cameras: vec![format!("{person} in {}", paths.len())],
             ..Forgot::default()
         });
-        let control = Control::start(&state, recent.clone(), forget.clone()).expect("listens");
+        let lock = StateLock::take(&state).expect("free");
+        let control = Control::start(lock, recent, forget).expect("listens");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&state), mode(&path(&state))), (0o700, 0o600));
         let ask_for = |camera: &str| {
@@ -261,16 +302,20 @@ mod tests {
             Answer::NoCamera { cameras } => assert_eq!(cameras, ["door"]),
             other => panic!("{other:?}"),
         }
-        let request = Request::Forget {
-            person: "Ann".into(),
-            paths: vec![state.clone()],
+        let forget = |person: &str| {
+            let request = Request::Forget {
+                person: person.into(),
+                paths: vec![state.clone()],
+            };
+            ask(&state, &request).expect("an answer")
         };
-        match ask(&state, &request).expect("an answer") {
+        match forget("Ann") {
             Answer::Forgotten(forgot) => assert_eq!(forgot.cameras, ["Ann in 1"]),
             other => panic!("{other:?}"),
         }
-        let second = Control::start(&state, recent.clone(), forget).map(drop);
-        assert!(second.is_err_and(|e| e.to_string().contains("another")));
+        assert!(matches!(forget("unKnown"), Answer::Refused { .. }));
+        let second = || StateLock::take(&state).map(drop);
+        assert!(second().is_err_and(|e| e.to_string().contains("another")));
 
         // Whoever sends junk, or nothing, is no harm.
         let mut junk = UnixStream::connect(path(&state)).expect("connects");
@@ -288,5 +333,6 @@ mod tests {
             },
         );
         assert!(error.is_err_and(|e| format!("{e:#}").contains("is it running")));
+        second().expect("free again");
     }
 }

@@ -20,6 +20,9 @@ pub struct Forgotten {
     names: Mutex<BTreeMap<String, bool>>,
     /// Whether there are names; looked at for every frame.
     some: AtomicBool,
+    /// Held from before a gallery is read until its people are noted: of two that are read side by side
+    /// the older one must not come last.
+    looking: Mutex<()>,
 }
 
 impl Forgotten {
@@ -43,6 +46,7 @@ impl Forgotten {
         if !self.some.load(Ordering::SeqCst) {
             return;
         }
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         // One that cannot be read is not in use either.
         let Some(Ok(gallery)) = gallery.map(Gallery::read) else {
             return;

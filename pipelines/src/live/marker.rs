@@ -2,10 +2,10 @@
 //! so that `facepipe forget` finds it. A note counts while its file is locked: what a killed process left
 //! says nothing.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,9 @@ const PREFIX: &str = ".facepipe-live-";
 
 /// A longer file is none of ours.
 const MOST: u64 = 16 << 10;
+
+/// Who reads a note holds its lock for a moment.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Whom to ask.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,13 +40,14 @@ impl Marker {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let path = folder.join(format!("{PREFIX}{hash}.json"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
-        file.try_lock()?;
+        let mut file = crate::lock::open(&path)?;
+        let begun = Instant::now();
+        while let Err(error) = file.try_lock() {
+            if matches!(error, TryLockError::Error(_)) || begun.elapsed() >= PATIENCE {
+                return Err(error.into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         file.set_len(0)?;
         let note = Note {
             state: state.to_owned(),
@@ -100,6 +104,8 @@ mod tests {
         // Left by a process that was killed.
         std::fs::write(&path, "{}").expect("writable");
         assert_eq!(read(&path).expect("readable"), None);
-        Marker::leave(folder.path(), &state).expect("taken over");
+        drop(Marker::leave(folder.path(), &state).expect("taken over"));
+        std::os::unix::fs::symlink("elsewhere", &path).expect("writable");
+        assert!(Marker::leave(folder.path(), &state).is_err(), "no link");
     }
 }

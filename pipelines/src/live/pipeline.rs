@@ -109,7 +109,7 @@ impl Pipeline {
         // Before anything else sees the names.
         forgotten.watch(&last);
         tracks.watch(&last);
-        outputs.attach(&pipeline, &tee, shared)?;
+        outputs.attach(&pipeline, &tee)?;
         // The gallery is read at the start, and nothing is said of that.
         forgotten.look_at(config.stages.gallery.as_deref());
         let stages = stages::with_statistics(&pipeline);

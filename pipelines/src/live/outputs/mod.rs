@@ -216,12 +216,7 @@ impl CameraOutputs {
     }
 
     /// Adds the branches behind `tee`, which gives frames with their faces.
-    pub fn attach(
-        &self,
-        pipeline: &gst::Pipeline,
-        tee: &gst::Element,
-        _shared: &Shared,
-    ) -> Result<()> {
+    pub fn attach(&self, pipeline: &gst::Pipeline, tee: &gst::Element) -> Result<()> {
         self.lines.attach(pipeline, tee)?;
         if let Some(hub) = &self.hub {
             hub.attach(pipeline, tee)?;

@@ -261,6 +261,7 @@ fn remove(path: &Path) {
         tracing::warn!("{} cannot be removed: {error}", path.display());
     }
 }
+
 /// The element that makes files of a format.
 pub fn muxer(format: Format) -> &'static str {
     match format {
