@@ -4,8 +4,13 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use crate::live::secret::Secret;
+
 /// What stands in the place of a secret.
 const MASK: &str = "***";
+
+/// Where an address in a sentence ends, besides blanks.
+const ENDS: &str = "\"'`<>";
 
 /// What is told of an address's query: which of the streams is meant, and how it is sent.
 const HARMLESS: [&str; 28] = [
@@ -50,49 +55,100 @@ pub fn masked(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     let mut out = String::with_capacity(text.len());
-    for word in text.split_inclusive(|c: char| c.is_whitespace() || "\"'`<>".contains(c)) {
+    for word in text.split_inclusive(|c: char| c.is_whitespace() || ENDS.contains(c)) {
         // Behind an address in a sentence.
         let end = word.trim_end_matches(|c: char| c.is_whitespace() || "\"'`<>,;:.)…".contains(c));
-        out += &address(end);
+        out += &address(end, &mut |_| {});
         out += &word[end.len()..];
     }
     out.into()
 }
 
 /// The input of a command as it is printed and stored: the path of a file, or an address without secrets.
+/// [`redact`](crate::live::secret::redact) finds these from now on, where it would not find where an address ends.
 pub fn shown(input: &Path) -> String {
     let text = input.display().to_string();
     match text.contains("://") && !input.exists() {
-        true => masked(&text).into_owned(),
+        true => whole(&text),
         false => text,
     }
 }
 
-fn address(word: &str) -> String {
+/// A text that is a whole address, also one with blanks and quotes, or a path, without the secrets.
+pub fn whole(text: &str) -> String {
+    if !text.contains("://") {
+        return masked(text).into_owned();
+    }
+    // The others are found as they are, and may be words that stand everywhere.
+    let is_rare = |secret: &str| secret.contains(|c: char| c.is_whitespace() || ENDS.contains(c));
+    address(text, &mut |secret| match secret {
+        Found::Password(password) if !password.contains('\0') => {
+            Secret::new(password);
+            if let Some(decoded) = glib::uri_unescape_string(password, None::<&str>) {
+                Secret::new(decoded);
+            }
+        }
+        Found::Value(value) if is_rare(value) => drop(Secret::new(value)),
+        _ => {}
+    })
+}
+
+/// What is masked in an address.
+enum Found<'a> {
+    Password(&'a str),
+    Value(&'a str),
+}
+
+fn address<'a>(word: &'a str, found: &mut impl FnMut(Found<'a>)) -> String {
+    let mut value = |text| found(Found::Value(text));
     let Some((scheme, rest)) = word.split_once("://") else {
-        return pieces(word, "?#&;", place);
+        return pieces(word, "?#&;", place, &mut value);
     };
-    let (before, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-    let (host, path) = before.split_at(before.find('/').unwrap_or(before.len()));
+    let (host, rest) = rest.split_at(host_end(rest));
+    let (path, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let path = pieces(path, "/&;", place, &mut value);
+    let query = pieces(query, "?#&;", self::query, &mut value);
     let host = match host.rsplit_once('@') {
         Some((credentials, host)) => match credentials.split_once(':') {
-            Some((user, _)) => format!("{user}:{MASK}@{host}"),
+            Some((user, password)) => {
+                found(Found::Password(password));
+                format!("{user}:{MASK}@{host}")
+            }
             None => format!("{credentials}@{host}"),
         },
         None => host.to_owned(),
     };
-    let path = pieces(path, "/&;", place);
-    let query = pieces(query, "?#&;", self::query);
     format!("{scheme}://{host}{path}{query}")
 }
 
+/// Where the host of an address ends, with what stands before it. What should be a port and is no number
+/// is the beginning of a password with a slash, `?` or `#`, if an `@` follows.
+fn host_end(rest: &str) -> usize {
+    let ends = ['/', '?', '#'];
+    let end = rest.find(ends).unwrap_or(rest.len());
+    let port = rest[..end].rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) || port.ends_with(']');
+    match rest.rfind('@') {
+        Some(at) if !is_port && at > end && !rest[..end].contains('@') => {
+            rest[at..].find(ends).map_or(rest.len(), |end| at + end)
+        }
+        _ => end,
+    }
+}
+
 /// `text` with every piece between separators cut off where its secret begins.
-fn pieces(text: &str, separators: &str, secret: impl Fn(&str) -> Option<usize>) -> String {
+fn pieces<'a>(
+    text: &'a str,
+    separators: &str,
+    secret: impl Fn(&str) -> Option<usize>,
+    found: &mut impl FnMut(&'a str),
+) -> String {
     let mut out = String::with_capacity(text.len());
     for piece in text.split_inclusive(|c| separators.contains(c)) {
         let body = piece.trim_end_matches(|c| separators.contains(c));
         match secret(body).filter(|at| *at < body.len()) {
             Some(at) => {
+                found(&body[at..]);
                 out += &body[..at];
                 out += MASK;
             }
@@ -134,6 +190,7 @@ fn is_secret(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::secret;
 
     #[test]
     fn addresses_lose_their_secrets() {
@@ -188,5 +245,27 @@ mod tests {
     fn only_addresses_are_shown_without_something() {
         assert_eq!(shown(Path::new("rtsp://c/1?pw=x")), "rtsp://c/1?pw=***");
         assert_eq!(shown(Path::new("/films/a?pw=x.mp4")), "/films/a?pw=x.mp4");
+    }
+
+    #[test]
+    fn passwords_with_blanks_and_quotes_are_found_again() {
+        for (address, expected) in [
+            ("rtsp://me:see'saw \"1\"@cam/1", "rtsp://me:***@cam/1"),
+            ("rtsp://me:tick`<tock>@cam/1", "rtsp://me:***@cam/1"),
+            ("rtsp://me:sla/sh?ed@cam/1?a", "rtsp://me:***@cam/1?***"),
+            ("rtsp://cam/1?token=ab'cd ef", "rtsp://cam/1?token=***"),
+            ("rtsp://[::1]/@me/1", "rtsp://[::1]/@me/1"),
+            ("rtsp://cam:554/@me/1", "rtsp://cam:554/@me/1"),
+        ] {
+            assert_eq!(shown(Path::new(address)), expected);
+            let said = secret::redact(&format!("no '{address}': refused"));
+            assert_eq!(said, format!("no '{expected}': refused"));
+        }
+        assert_eq!(
+            secret::redact("the password see'saw \"1\""),
+            "the password ***"
+        );
+        shown(Path::new("rtsp://me:per%27cent@cam/1"));
+        assert_eq!(secret::redact("per'cent, per%27cent"), "***, ***");
     }
 }

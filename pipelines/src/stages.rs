@@ -127,7 +127,7 @@ const MOST_AT_A_TIME: usize = 8;
 /// The URI of the input; a file must exist.
 pub fn uri(input: &Path) -> Result<String> {
     // Also one whose scheme was left out tells its password.
-    let name = address::masked(&input.display().to_string()).into_owned();
+    let name = address::whole(&input.display().to_string());
     if input.is_dir() {
         bail!("{name} is a folder; name a video file or a URI");
     }

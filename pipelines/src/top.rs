@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     history.add(source.scrape()?);
     let overview = history.overview().context("two scrapes were made")?;
     ui::print(&match args.json {
-        true => json(&address::masked(&source.url), &overview)?,
+        true => json(&address::whole(&source.url), &overview)?,
         false => table(&overview),
     })?;
     Ok(Outcome::Done)

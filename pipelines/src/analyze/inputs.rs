@@ -138,7 +138,7 @@ pub fn earlier(results: &Path) -> Result<BTreeMap<String, Earlier>> {
             // A summary that cannot be read is none.
             if let Ok(mut earlier) = record::read::<Earlier>(&summary) {
                 if earlier.input.contains("://") {
-                    earlier.input = address::masked(&earlier.input).into_owned();
+                    earlier.input = address::whole(&earlier.input);
                 }
                 found.insert(name.to_owned(), earlier);
             }

@@ -48,15 +48,16 @@ impl fmt::Debug for Secret {
 
 /// `text` with `***` in place of all secrets known to the program, and of those in addresses.
 pub fn redact(text: &str) -> String {
-    let text = crate::address::masked(text);
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.iter().filter(|secret| text.contains(secret.as_str()));
     // One may be a part of another.
     let mut known: Vec<&String> = known.collect();
     known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    known
+    // Before addresses are looked for: a secret may hold what ends one.
+    let text = known
         .into_iter()
-        .fold(text.to_string(), |text, secret| text.replace(secret, "***"))
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
+    crate::address::masked(&text).into_owned()
 }
 
 /// A longer file holds no password, in bytes.

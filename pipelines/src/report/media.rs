@@ -62,7 +62,7 @@ fn without_secrets(uri: &str) -> String {
     };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit('@').next().unwrap_or(host);
-    address::masked(&format!("{scheme}://{host}{path}")).into_owned()
+    address::whole(&format!("{scheme}://{host}{path}"))
 }
 
 /// The way from the folder `from` to `path`, both absolute.

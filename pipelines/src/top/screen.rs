@@ -25,7 +25,7 @@ pub fn run(source: Source) -> Result<Outcome> {
         stdout().is_terminal(),
         "standard output is no terminal; take --once or --json"
     );
-    let mut view = View::new(address::masked(&source.url).into_owned());
+    let mut view = View::new(address::whole(&source.url));
     let scrapes = follow(source)?;
     // Also restores the terminal when this program panics.
     let mut terminal = ratatui::try_init().context("the terminal")?;

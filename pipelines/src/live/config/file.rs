@@ -422,6 +422,7 @@ fn check_webhook(url: &str) -> Result<()> {
 /// the query.
 fn hide(uri: &Secret) -> String {
     let uri = uri.reveal();
+    crate::address::whole(uri);
     if let Some((_, query)) = uri.split_once('?') {
         Secret::new(query);
     }
