@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use face_core::Error;
@@ -258,6 +258,20 @@ fn parse(file: &File, length: u64, large: u64) -> Result<Gallery, Read> {
     Ok(gallery)
 }
 
+/// The file that `path` leads to, there or not.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    /// As the system follows.
+    const MOST_LINKS: usize = 40;
+    let mut next = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&next) {
+            Ok(to) => next = next.parent().unwrap_or(Path::new("")).join(to),
+            Err(_) => return Ok(next),
+        }
+    }
+    Err(io::Error::other("it is a link in a circle"))
+}
+
 /// Replaces the file that `path` leads to, whole or not at all; one of `large` bytes has its 16-bit
 /// numbers, too.
 pub fn write(gallery: &Gallery, path: &Path, large: u64) -> Result<(), Error> {
@@ -265,10 +279,7 @@ pub fn write(gallery: &Gallery, path: &Path, large: u64) -> Result<(), Error> {
         path: path.to_owned(),
         cause,
     };
-    let real = match std::fs::canonicalize(path) {
-        Ok(real) => real,
-        Err(_) => path.to_owned(),
-    };
+    let real = behind_links(path).map_err(failed)?;
     if std::fs::metadata(&real).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(failed(io::Error::other("it is not a regular file")));
     }

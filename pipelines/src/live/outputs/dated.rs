@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::output::beside;
+
 /// Files `BEFORE` + UTC time + `AFTER` in a folder, `BEFORE20260131T235959Z-2AFTER` where the second has
 /// several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,14 +111,13 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 
 /// Writes a file of the owner's alone, whole and then under its name; its end is open for more.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let temporary = path.with_file_name(name);
+    let temporary = beside(path, ".part");
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&temporary)?;
     file.write_all(bytes)?;
     fs::rename(&temporary, path)?;
