@@ -424,6 +424,14 @@ pub fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
     }
 }
 
+/// Adds an element's `own` latency to the answer of upstream. Sums that are no times become the longest time:
+/// a maximum below the minimum would make a live pipeline fail.
+pub fn add_latency(query: &mut gst::query::Latency, own: gst::ClockTime) {
+    let (live, min, max) = query.result();
+    let longer = |time: gst::ClockTime| time.saturating_add(own);
+    query.set(live, longer(min), max.map(longer));
+}
+
 /// Takes the offer to crop by metadata out of the answer to upstream's allocation query: the frame of a
 /// buffer is what its caps say.
 pub fn want_whole_frames(query: &mut gst::query::Allocation) {
@@ -440,6 +448,24 @@ pub fn post(element: &impl IsA<gst::Element>, error: &Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_latencies_do_not_overflow() {
+        gst::init().expect("GStreamer starts");
+        let most = gst::ClockTime::MAX;
+        let (zero, second) = (gst::ClockTime::ZERO, gst::ClockTime::SECOND);
+        for (min, max, new_min, new_max) in [
+            (zero, None, second, None),
+            (second, Some(second), 2 * second, Some(2 * second)),
+            (zero, Some(most), second, Some(most)),
+            (most, Some(most), most, Some(most)),
+        ] {
+            let mut query = gst::query::Latency::new();
+            query.set(true, min, max);
+            add_latency(&mut query, second);
+            assert_eq!(query.result(), (true, new_min, new_max));
+        }
+    }
 
     #[test]
     fn a_pool_with_too_few_buffers_is_not_passed_on() {

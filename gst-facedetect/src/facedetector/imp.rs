@@ -586,9 +586,7 @@ impl BaseTransformImpl for FaceDetector {
             return false;
         }
         if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
-            let (live, min, max) = latency.result();
-            let own = self.latency();
-            latency.set(live, min + own, max.map(|max| max + own));
+            element::add_latency(latency, self.latency());
         }
         true
     }

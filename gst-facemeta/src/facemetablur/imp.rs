@@ -349,8 +349,7 @@ impl BaseTransformImpl for FaceMetaBlur {
             if look_back > 0 {
                 // A frame leaves when one comes that is so much younger.
                 let own = gst::ClockTime::from_nseconds(look_back + frame);
-                let (live, min, max) = latency.result();
-                latency.set(live, min + own, max.map(|max| max + own));
+                element::add_latency(latency, own);
             }
         }
         answered
