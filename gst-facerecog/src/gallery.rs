@@ -557,6 +557,12 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("new", &link).expect("writable");
+        gallery()
+            .write(&link)
+            .expect("a link to nothing is followed");
+        assert!(link.is_symlink() && folder.path().join("new").is_file());
     }
 
     #[test]

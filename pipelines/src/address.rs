@@ -65,7 +65,8 @@ pub fn masked(text: &str) -> Cow<'_, str> {
 }
 
 /// The input of a command as it is printed and stored: the path of a file, or an address without secrets.
-/// [`redact`](crate::live::secret::redact) finds these from now on, where it would not find where an address ends.
+/// [`redact`](crate::live::secret::redact) finds these from now on, also where it could not tell where the
+/// address ends.
 pub fn shown(input: &Path) -> String {
     let text = input.display().to_string();
     match text.contains("://") && !input.exists() {

@@ -517,3 +517,27 @@ impl Report<'_> {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_by_every_path_and_its_lock_refused_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("there");
+        fs::create_dir_all(root.join("out/a")).expect("writable");
+        for path in ["out/a", "out/./a", "out/a/.", "out/a/../a"] {
+            let found = place(&root.join(path)).expect("there");
+            assert_eq!(found, (root.join("out"), "a".into()));
+        }
+        let path = root.join("results");
+        fs::write(&path, "no folder").expect("writable");
+        let mut locks = Locks::default();
+        let mut refused = || format!("{:#}", locks.take(&path).expect_err("refused"));
+        let first = refused();
+        assert!(first.contains("results"), "{first}");
+        fs::remove_file(&path).expect("there");
+        assert_eq!(refused(), first, "it is not tried again");
+    }
+}

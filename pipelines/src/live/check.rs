@@ -256,3 +256,22 @@ fn failure(pipeline: &gst::Pipeline) -> (&'static str, anyhow::Error) {
     };
     (key, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_and_devices_are_left_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        // To open it would wait for a reader.
+        for path in [&pipe, Path::new("/dev/stdout"), Path::new("/dev/full")] {
+            check_file(path).expect("can be written");
+        }
+        check_file(&folder.path().join("new/lines")).expect("can be made");
+        assert!(check_file(folder.path()).is_err());
+    }
+}
