@@ -271,7 +271,7 @@ impl Timing {
         let segment = element.segment();
         let time = segment
             .downcast_ref::<gst::ClockTime>()
-            .and_then(|segment| segment.to_running_time(buffer.pts()));
+            .and_then(|segment| running_time(segment, buffer.pts()));
         let arrival = Arrival {
             clock: now(element.upcast_ref()),
             frame: time.map(gst::ClockTime::nseconds),
@@ -329,6 +329,18 @@ impl Timing {
             live
         })
     }
+}
+
+/// `None` as well where a segment is played backwards from no known end, of which GStreamer makes a critical
+/// warning.
+fn running_time(
+    segment: &gst::FormattedSegment<gst::ClockTime>,
+    time: Option<gst::ClockTime>,
+) -> Option<gst::ClockTime> {
+    if segment.rate() < 0.0 && segment.stop().is_none() {
+        return None;
+    }
+    segment.to_running_time(time)
 }
 
 fn now(element: &impl IsA<gst::Element>) -> Option<u64> {
@@ -448,6 +460,21 @@ pub fn post(element: &impl IsA<gst::Element>, error: &Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn backwards_from_no_end_there_is_no_running_time() {
+        gst::init().expect("GStreamer starts");
+        let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        let second = Some(gst::ClockTime::SECOND);
+        assert_eq!(running_time(&segment, second), second);
+        segment.set_rate(-1.0);
+        assert_eq!(running_time(&segment, second), None);
+        segment.set_stop(3 * gst::ClockTime::SECOND);
+        assert_eq!(
+            running_time(&segment, second),
+            Some(2 * gst::ClockTime::SECOND)
+        );
+    }
 
     #[test]
     fn the_longest_latencies_do_not_overflow() {
