@@ -45,7 +45,7 @@ fn main() {
         let looked = a_second(&stretch.looked);
         let (least, most) = Stretch::spread(&stretch.looked);
         let ms = |latency: f64| 1e3 * latency;
-        let end = cameras.end().expect("all is whole");
+        let (end, in_order) = cameras.end().expect("all is whole");
         println!(
             "{count:>7} {:>9.0} {:>9.1} {looked:>9.1} {:>12} {:>10.0} {:>10.0} {:>8.0} {:>8.2} {server:>6.2} {:>6.0} {:>7.2}",
             a_second(&stretch.came),
@@ -58,6 +58,9 @@ fn main() {
             stretch.memory / f64::from(1 << 20),
             end.as_secs_f64()
         );
+        if !in_order {
+            println!("        the end took too long, and was cut short");
+        }
         let one = *alone.get_or_insert(looked);
         println!(
             "        looked at: {:.2} times what the first of these did",

@@ -168,7 +168,9 @@ impl Fleet {
             .into_iter()
             .partition(|handle| config.cameras.contains(handle.config()));
         self.cameras = keep;
-        stop_all(stop, Instant::now() + Duration::from_secs(5));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // A program that is to end has no time for cameras that hang.
+        stop_all(stop, deadline, interrupt::requested);
         self.mark(config);
         for camera in &config.cameras {
             if self.cameras.iter().any(|handle| handle.config() == camera) {
@@ -225,7 +227,7 @@ impl Fleet {
     }
 
     fn stop(&mut self, deadline: Instant) {
-        stop_all(std::mem::take(&mut self.cameras), deadline);
+        stop_all(std::mem::take(&mut self.cameras), deadline, || false);
     }
 }
 
@@ -235,11 +237,11 @@ fn leave(folder: &Path, state: &Path) -> std::io::Result<Marker> {
 }
 
 /// Stops cameras side by side.
-fn stop_all(cameras: Vec<Handle>, deadline: Instant) {
+fn stop_all(cameras: Vec<Handle>, deadline: Instant, hurry: fn() -> bool) {
     for camera in &cameras {
         camera.ask_to_stop();
     }
     for camera in cameras {
-        camera.join(deadline);
+        camera.join(deadline, hurry);
     }
 }

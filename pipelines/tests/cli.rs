@@ -775,7 +775,7 @@ fn nobody_has_to_take_what_it_says() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     drop(theirs);
     for stderr in [
-        full.expect("there").into(),
+        Stdio::from(full.expect("there")),
         Stdio::from(std::os::fd::OwnedFd::from(ours)),
     ] {
         let mut command = facepipe();
@@ -803,7 +803,7 @@ fn nobody_has_to_take_what_it_says() {
     // A reader that does not read: a signal ends the program.
     let (mut ours, _theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
-    while ours.write(b"x").is_ok() {}
+    while matches!(ours.write(b"x"), Ok(1)) {}
     ours.set_nonblocking(false).expect("a socket");
     let lock = fs::File::create(folder.path().join(".g.safetensors.lock")).expect("writable");
     lock.lock().expect("free");
@@ -818,7 +818,9 @@ fn nobody_has_to_take_what_it_says() {
         let caught = u64::from_str_radix(caught.expect("a line").trim(), 16).expect("a mask");
         caught & (1 << (libc::SIGTERM - 1)) != 0
     };
+    let begun = Instant::now();
     while !takes_over() {
+        assert!(begun.elapsed() < Duration::from_secs(50), "no handler");
         std::thread::sleep(Duration::from_millis(5));
     }
     common::ends_at_once(waits);

@@ -58,11 +58,14 @@ impl Handle {
         let _ = self.stop.send(());
     }
 
-    /// Waits until the camera has stopped, but not beyond `deadline`.
-    pub fn join(self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if self.thread.is_some_and(|thread| !thread.ends_within(left)) {
-            tracing::warn!(camera = self.config.name, "does not stop; left behind");
+    /// Waits until the camera has stopped, but not beyond `deadline`, and no longer once `hurry` says so.
+    pub fn join(self, deadline: Instant, hurry: impl Fn() -> bool) {
+        let Some(thread) = self.thread else { return };
+        while !thread.ends_within(TICK.min(deadline.saturating_duration_since(Instant::now()))) {
+            if Instant::now() >= deadline || hurry() {
+                tracing::warn!(camera = self.config.name, "does not stop; left behind");
+                return;
+            }
         }
     }
 }

@@ -192,15 +192,20 @@ impl Live {
         let _ = self.process.wait();
     }
 
-    /// Asks it to end (SIGTERM); how long that took.
+    /// Asks it to end (SIGTERM), which it must do in order; how long that took.
     pub fn terminate(&mut self) -> Result<Duration> {
+        let (took, code) = self.end()?;
+        ensure!(code == Some(0), "SIGTERM: ended with {code:?}");
+        Ok(took)
+    }
+
+    /// Asks it to end (SIGTERM): how long that took, and the exit code.
+    pub fn end(&mut self) -> Result<(Duration, Option<i32>)> {
         let start = Instant::now();
         self.signal(libc::SIGTERM);
         loop {
             if let Some(status) = self.process.try_wait()? {
-                let elapsed = start.elapsed();
-                ensure!(status.code() == Some(0), "SIGTERM: ended with {status}");
-                return Ok(elapsed);
+                return Ok((start.elapsed(), status.code()));
             }
             ensure!(start.elapsed() < START, "SIGTERM: does not end");
             std::thread::sleep(Duration::from_millis(5));
