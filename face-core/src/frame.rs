@@ -285,6 +285,26 @@ impl<B> Frame<B> {
         unsafe { std::slice::from_raw_parts((*self.as_ptr()).data[plane].cast(), bytes) }
     }
 
+    /// Whether GStreamer's own functions can write the frame. They write samples of 2, 4 and 8 bytes as wholes,
+    /// and crash where rows do not begin at a multiple of that.
+    pub fn is_aligned(&self) -> bool {
+        let format = self.info().format_info();
+        // SAFETY: the frame is mapped until it is dropped.
+        let raw = unsafe { &*self.as_ptr() };
+        (0..format.n_components() as usize).all(|component| {
+            let plane = format.plane()[component] as usize;
+            let size = match format.pixel_stride()[component] {
+                0 => 1,
+                step => 1 << step.trailing_zeros().min(3),
+            };
+            let stride = match format.is_tiled() {
+                true => 0,
+                false => self.stride(plane),
+            };
+            (raw.data[plane] as usize | stride).is_multiple_of(size)
+        })
+    }
+
     /// As GStreamer's own functions want it. They may touch every pixel.
     pub fn as_ptr(&self) -> *const ffi::GstVideoFrame {
         self.frame.as_ptr()

@@ -66,6 +66,12 @@ pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::Bool
             "{format} of width {width} cannot be drawn on; put videoconvert in front"
         ));
     }
+    if !frame.is_aligned() {
+        return Err(glib::bool_error!(
+            "{format} with rows that begin between multiples of its samples' size cannot be drawn on; change the \
+             offsets or strides of the buffers"
+        ));
+    }
     let surface = &overlay.surface;
     let (right, bottom) = (overlay.x + surface.width, overlay.y + surface.height);
     if !is_plain(&frame.info().format_info()) || right > frame.width() || bottom > frame.height() {
