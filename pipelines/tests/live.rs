@@ -199,7 +199,9 @@ fn motion_jpeg_over_http_is_a_camera() {
     door.set_closing(false);
     live.wait_for_log(&["door", "the stream is here"], 3);
     assert_eq!(live.terminate().0, Some(0));
-    assert_eq!(live.said(&["ERROR"]), 0, "{}", live.log().join("\n"));
+    // Of ours: GStreamer 1.22 may complain of itself when a stream is cut.
+    let ours = live.said(&["ERROR"]) - live.said(&["ERROR", "glib::GStreamer"]);
+    assert_eq!(ours, 0, "{}", live.log().join("\n"));
 }
 
 /// What is said of a configuration, and the exit code.

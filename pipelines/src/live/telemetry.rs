@@ -230,7 +230,6 @@ impl Camera {
     /// A frame came that is not decoded, as decoding all is too much.
     pub fn thin_out(&self) {
         self.frames_thinned.inc();
-        self.arrivals().left_out(self.created.elapsed());
     }
 
     /// Frames that the camera sent, decoded or not.

@@ -325,8 +325,6 @@ mod tests {
                     if thinner.keeps(self.share, delta, None) {
                         self.free = self.free.max(now) + cost;
                         arrivals.see(self.free, Duration::from_millis(200) + self.free - now);
-                    } else {
-                        arrivals.left_out(now);
                     }
                 }
                 if frame % 12 == 0 {

@@ -10,7 +10,7 @@ pub struct Arrivals {
     /// The smallest of this [`WINDOW`] and of the one before: the last frame alone may be late by chance.
     recent: [Option<Duration>; 2],
     window: Duration,
-    /// The time of the first frame, and of the last sign of life.
+    /// The time of the first and the last frame.
     span: Option<(Duration, Duration)>,
 }
 
@@ -19,9 +19,6 @@ const DRIFT: f64 = 0.0005;
 
 /// So long after its first frame a camera may still be starting.
 const STARTS: Duration = Duration::from_secs(3);
-
-/// A camera that is silent for longer is behind by as much.
-const SILENT: Duration = Duration::from_secs(1);
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -40,26 +37,14 @@ impl Arrivals {
         self.span = Some((first, now));
     }
 
-    /// At `now` a frame came that is not decoded: the camera is not silent.
-    pub fn left_out(&mut self, now: Duration) {
-        if let Some((_, last)) = &mut self.span {
-            *last = now;
-        }
-    }
-
-    /// How far the camera is behind at `now`; `None` while it starts.
+    /// How far the camera is behind at `now`; `None` while it starts. One that sends nothing is not behind.
     pub fn behind(&self, now: Duration) -> Option<Duration> {
-        let (first, last) = self.span?;
-        let silence = now.saturating_sub(last);
+        let (first, _) = self.span?;
         if now.saturating_sub(first) < STARTS {
             return None;
         }
-        let recent = self.recent.iter().flatten().min();
-        let behind = recent?.saturating_sub(self.smallest?);
-        Some(match silence > SILENT {
-            true => behind.max(silence),
-            false => behind,
-        })
+        let recent = self.recent.iter().flatten().min()?;
+        Some(recent.saturating_sub(self.smallest?))
     }
 }
 
@@ -91,12 +76,8 @@ mod tests {
             arrivals.see(ms(40 * n), ms(950));
         }
         assert!(behind(&arrivals, 6400) > ms(740));
-        assert_eq!(behind(&arrivals, 11_360), ms(5000), "no frame comes");
-        arrivals.left_out(ms(11_000));
-        assert!(
-            behind(&arrivals, 11_360) < ms(800),
-            "they come, and are not decoded"
-        );
+        let before = behind(&arrivals, 6400);
+        assert_eq!(behind(&arrivals, 60_000), before, "silence says nothing");
     }
 
     #[test]
