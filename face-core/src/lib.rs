@@ -2,7 +2,7 @@
 //!
 //! - [`meta`]: a face as buffer metadata, the only code that reads or writes it
 //! - [`model`]: model descriptors and where they are looked for
-//! - [`file`]: reading files up to a limit
+//! - [`mod@file`]: reading files up to a limit
 //! - [`onnx`]: the edits that a published ONNX graph needs before it is loaded
 //! - [`session`]: ONNX Runtime, with sessions shared between element instances
 //! - [`frame`]: frames mapped for reading and writing, once it is sure that they fit their memory
