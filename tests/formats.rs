@@ -421,32 +421,6 @@ fn metadata_that_does_not_fit_is_an_error() {
     }
 }
 
-/// GStreamer's functions store pixels of four bytes as wholes.
-#[test]
-fn rows_that_cannot_be_written_are_an_error() {
-    let sample = Picture::black(640, 360)
-        .converted("format=BGRx")
-        .expect("videoconvert can");
-    let caps = sample.caps_owned().expect("caps");
-    let info = gst_video::VideoInfo::from_caps(&caps).expect("video");
-    for (offset, is_fine) in [(4, true), (1, false)] {
-        let mut buffer = gst::Buffer::with_size(info.size() + 8).expect("memory");
-        describe(&mut buffer, &info, (640, 360), &[offset], &[2560]);
-        buffer.make_mut().set_pts(gst::ClockTime::ZERO);
-        face_tests::feed::add_region(&mut buffer, "face", (100, 80, 90, 120), 1);
-        let feed = Feed::new("facemetaoverlay", &caps).expect("starts");
-        let _ = feed.push(buffer);
-        feed.eos();
-        match feed.running.collect() {
-            Ok(frames) => assert_eq!((frames.len(), is_fine), (1, true)),
-            Err(error) => {
-                let error = error.to_string();
-                assert!(!is_fine && error.contains("multiples"), "{error}");
-            }
-        }
-    }
-}
-
 /// A sink that crops by metadata would have upstream send frames larger than their caps.
 #[test]
 fn nobody_is_told_to_crop_by_metadata() {
