@@ -7,7 +7,7 @@ use std::time::Duration;
 use face_tests::{Running, enroll, media, process};
 use gst::prelude::*;
 
-/// `SRC` stands for a clip, decoded, `GALLERY` for a gallery that is written anew while the line runs.
+/// `SRC` stands for a clip, decoded, `GALLERY` for a gallery that is rewritten while the line runs.
 const LINES: [&str; 10] = [
     "SRC ! facedetector frames-in-flight=4 ! facetracker ! facemetablur look-back=1000 ! \
      fakesink num-buffers=5",

@@ -419,8 +419,25 @@ pub fn work_on(
     Ok(buffer)
 }
 
+/// Answers upstream's allocation query for a stage that holds `held` frames: with what downstream proposes, so
+/// many more buffers, and no offer to crop.
+pub fn propose_allocation<T: BaseTransformImpl>(
+    stage: &T,
+    decide_query: Option<&gst::query::Allocation>,
+    query: &mut gst::query::Allocation,
+    held: u32,
+) -> Result<(), gst::LoggableError> {
+    // Whoever does not answer asks for nothing.
+    let _ = stage.parent_propose_allocation(decide_query, query);
+    want_whole_frames(query);
+    if held > 0 {
+        ask_for_buffers(query, held);
+    }
+    Ok(())
+}
+
 /// Asks upstream, in the answer to its allocation query, for `more` buffers than downstream does.
-pub fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
+fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
     let pools: Vec<_> = query.allocation_pools().collect();
     for (i, (pool, size, min, max)) in (0..).zip(&pools) {
         let min = min.saturating_add(more);
@@ -446,7 +463,7 @@ pub fn add_latency(query: &mut gst::query::Latency, own: gst::ClockTime) {
 
 /// Takes the offer to crop by metadata out of the answer to upstream's allocation query: the frame of a
 /// buffer is what its caps say.
-pub fn want_whole_frames(query: &mut gst::query::Allocation) {
+fn want_whole_frames(query: &mut gst::query::Allocation) {
     while let Some(crop) = query.find_allocation_meta::<gst_video::VideoCropMeta>() {
         query.remove_nth_allocation_meta(crop);
     }

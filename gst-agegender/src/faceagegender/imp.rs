@@ -285,9 +285,7 @@ impl BaseTransformImpl for FaceAgeGender {
         decide_query: Option<&gst::query::Allocation>,
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
-        self.parent_propose_allocation(decide_query, query)?;
-        element::want_whole_frames(query);
-        Ok(())
+        element::propose_allocation(self, decide_query, query, 0)
     }
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {

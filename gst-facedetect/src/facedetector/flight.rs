@@ -253,7 +253,7 @@ impl Flight {
         }
     }
 
-    /// Begins anew; the frames until now are in what is returned, which is to be [ended](Self::end).
+    /// Starts over. Returns the frames so far, which the caller must [end](Self::end).
     pub fn restart(&mut self) -> Self {
         self.cancelled = false;
         Self {

@@ -430,7 +430,7 @@ impl ObjectImpl for FaceDetector {
                 let latency = gst::message::Latency::builder().src(&*self.obj()).build();
                 // Fails only without a bus.
                 let _ = self.obj().post_message(latency);
-                // Upstream asks anew how many buffers are held.
+                // Upstream asks again how many buffers are held.
                 self.obj().reconfigure_sink();
             }
             name => gst::warning!(CAT, imp = self, "no property {name}"),
@@ -596,14 +596,8 @@ impl BaseTransformImpl for FaceDetector {
         decide_query: Option<&gst::query::Allocation>,
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
-        // Who does not answer asks for nothing.
-        let _ = self.parent_propose_allocation(decide_query, query);
-        element::want_whole_frames(query);
         let held = self.settings().depth() as u32 - 1;
-        if held > 0 {
-            element::ask_for_buffers(query, held);
-        }
-        Ok(())
+        element::propose_allocation(self, decide_query, query, held)
     }
 
     fn transform_ip(

@@ -236,7 +236,7 @@ impl ObjectImpl for FaceMetaBlur {
             // Fails only without a bus.
             let latency = gst::message::Latency::builder().src(&*self.obj()).build();
             let _ = self.obj().post_message(latency);
-            // Upstream asks anew how many buffers are held.
+            // Upstream asks again how many buffers are held.
             self.obj().reconfigure_sink();
         }
     }
@@ -360,15 +360,9 @@ impl BaseTransformImpl for FaceMetaBlur {
         decide_query: Option<&gst::query::Allocation>,
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
-        // Who does not answer asks for nothing.
-        let _ = self.parent_propose_allocation(decide_query, query);
         let times = lock(&self.settings).times;
         let held = times.waiting(lock(&self.state).frame_duration);
-        if held > 0 {
-            element::ask_for_buffers(query, held);
-        }
-        element::want_whole_frames(query);
-        Ok(())
+        element::propose_allocation(self, decide_query, query, held)
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {

@@ -94,8 +94,8 @@ pub fn path(state: &Path) -> PathBuf {
 /// How long an answer may take at the end.
 const CLOSE: Duration = Duration::from_millis(100);
 
-/// The lock of a state folder, held as long as its process may write there. Its file stays: nobody can hold
-/// one that was removed while another one makes it anew.
+/// The lock of a state folder, held as long as its process may write there. Its file stays: otherwise
+/// one process could hold a removed file while another creates and locks a new one.
 pub struct StateLock {
     state: PathBuf,
     _file: File,

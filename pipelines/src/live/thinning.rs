@@ -1,5 +1,5 @@
-//! What is left out where decoding alone is too much for the machine: the same share of every camera's
-//! frames, before they are decoded.
+//! Which frames are not decoded when decoding all of them is too much for the machine: the same share of
+//! every camera's.
 //!
 //! [`Thinner`] chooses the frames of one camera, [`Governor`] the share. Neither knows GStreamer or a clock.
 

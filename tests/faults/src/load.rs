@@ -93,7 +93,7 @@ impl Cameras {
         self.server.id()
     }
 
-    /// Counts for so long.
+    /// Counts what happens in a stretch of this length.
     pub fn watch(&self, length: Duration) -> Result<Stretch> {
         let (before, begin) = (self.metrics()?, Instant::now());
         std::thread::sleep(length);

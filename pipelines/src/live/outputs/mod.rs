@@ -43,7 +43,7 @@ pub struct Shared {
     writers: Writers,
     webhooks: Webhooks,
     restream: Option<Arc<Restream>>,
-    /// By the name of the camera; kept when it is configured anew.
+    /// By the name of the camera; kept when its configuration changes.
     forgotten: Mutex<BTreeMap<String, Arc<Forgotten>>>,
     running: Mutex<BTreeMap<String, Running>>,
 }

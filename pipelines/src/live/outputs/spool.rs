@@ -71,7 +71,7 @@ impl Spool {
         (spool, left)
     }
 
-    /// Keeps a file that cannot be read from being written anew: somebody may yet want what is in it.
+    /// Renames a file that cannot be read, so that it is not overwritten: somebody may still want what is in it.
     fn put_aside(&self, error: &Error) {
         let aside = self.path.with_extension("unreadable");
         match fs::rename(&self.path, &aside) {
