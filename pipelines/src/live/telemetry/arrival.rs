@@ -20,6 +20,9 @@ const DRIFT: f64 = 0.0005;
 /// So long after its first frame a camera may still be starting.
 const STARTS: Duration = Duration::from_secs(3);
 
+/// Nothing is known of a camera that sent nothing for longer.
+const SILENT: Duration = Duration::from_secs(3);
+
 const WINDOW: Duration = Duration::from_secs(1);
 
 impl Arrivals {
@@ -37,10 +40,10 @@ impl Arrivals {
         self.span = Some((first, now));
     }
 
-    /// How far the camera is behind at `now`; `None` while it starts. One that sends nothing is not behind.
+    /// How far the camera is behind at `now`; `None` while it starts, or sends nothing.
     pub fn behind(&self, now: Duration) -> Option<Duration> {
-        let (first, _) = self.span?;
-        if now.saturating_sub(first) < STARTS {
+        let (first, last) = self.span?;
+        if now.saturating_sub(first) < STARTS || now.saturating_sub(last) > SILENT {
             return None;
         }
         let recent = self.recent.iter().flatten().min()?;
@@ -76,8 +79,7 @@ mod tests {
             arrivals.see(ms(40 * n), ms(950));
         }
         assert!(behind(&arrivals, 6400) > ms(740));
-        let before = behind(&arrivals, 6400);
-        assert_eq!(behind(&arrivals, 60_000), before, "silence says nothing");
+        assert_eq!(arrivals.behind(ms(60_000)), None, "silence says nothing");
     }
 
     #[test]
