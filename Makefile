@@ -4,19 +4,26 @@ CARGO ?= cargo
 # Directory of the built plugins and of facepipe.
 BIN_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 export BIN_DIR
+# Where `make install` puts files; by default below the user's ~/.local.
+export PREFIX DESTDIR
+# Lets programs that are built outside the checkout find models and runtime.
+export GST_FACE_CHECKOUT := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench check deny fuzz install uninstall clean distclean
+.PHONY: help setup build demo test docs bench check crates deny msrv publish-check fuzz install uninstall deb deb-check clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install Debian packages; fetch ONNX Runtime, model weights and test media
 	@bash scripts/setup.sh
 
-# The whole workspace in one go, as `test` does: the two share every artifact.
+# What users need. gst-face-core is named for its default features, which it has in the whole workspace:
+# with other features `test` would build everything a second time.
+PACKAGES := $(addprefix -p ,facepipe gst-face-core gst-facedetect gst-facetrack gst-facerecog gst-agegender gst-facemeta)
+
 build: setup ## build the plugins and facepipe
-	@$(CARGO) build --release --workspace
+	@$(CARGO) build --release $(PACKAGES)
 	@echo "build: plugins and facepipe are in $(BIN_DIR)"
 	@echo "build: to use them here:  export GST_PLUGIN_PATH=$(BIN_DIR)"
 
@@ -28,34 +35,54 @@ test: build ## run all tests, on the real models and clips
 		$(CARGO) test --release --workspace --no-fail-fast; \
 	then echo "test: PASSED"; else echo "test: FAILED" >&2; exit 1; fi
 
+docs: build ## update the tables of properties and the help texts in docs/
+	@FACE_DOCS_WRITE=1 $(CARGO) test --release --workspace --test main pages::
+
 bench: build ## run the benchmarks against bare runtime and peers; writes benches/RESULTS.md
 	@bash scripts/bench.sh
 
-check: setup ## check formatting, lints and documentation
+check: setup crates ## check formatting, lints, documentation, manifests and dependencies
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	@bash scripts/deny.sh
+
+crates: ## check the manifests of all crates; builds nothing
+	@python3 scripts/check-crates.py
 
 deny: ## check licences, duplicate versions and known vulnerabilities of all crates
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
-	@$(CARGO) deny check
+	@bash scripts/deny.sh
 
-# Each target runs for so many seconds.
+msrv: ## check all crates with the oldest Rust that Cargo.toml declares
+	@bash scripts/msrv.sh
+
+# Like `cargo publish`: each crate is packed, unpacked and built alone.
+publish-check: setup crates ## check that the libraries can be published, as a dry run
+	@bash scripts/publish-check.sh
+
+# How many seconds each target runs.
 FUZZ_SECONDS ?= 60
 
-fuzz: ## fuzz every parser of foreign bytes (FUZZ_SECONDS=60 each)
+fuzz: ## fuzz every parser of untrusted data (FUZZ_SECONDS=60 each)
 	@bash scripts/fuzz.sh $(FUZZ_SECONDS)
 
-install: build ## install for this user, below ~/.local
+# With PREFIX, root can install what a user has built: make build && sudo make install PREFIX=/usr/local
+install: $(if $(PREFIX)$(DESTDIR),,build) ## install for this user, or for all with PREFIX=/usr/local (and DESTDIR)
 	@bash scripts/install.sh install
 
-uninstall: ## remove what `make install` put there
+uninstall: ## remove what `make install` put there (with the same PREFIX)
 	@bash scripts/install.sh uninstall
+
+deb: build ## make a Debian package, into target/debian
+	@bash scripts/deb.sh
+
+deb-check: deb ## install that package into an empty root and use it there (as root)
+	@bash scripts/check-deb.sh
 
 clean: ## remove build results and demo/
 	@$(CARGO) clean
 	@rm -rf demo
 
-distclean: clean ## remove everything fetched by setup as well
+distclean: clean ## also remove everything that setup fetched
 	@rm -rf runtime media
 	@rm -f $(patsubst %.json,%.onnx,$(wildcard models/*.json))

@@ -1,6 +1,7 @@
-//! More cameras than the machine can look at: `facepipe live` on 50 and on 100 RTSP cameras of 640x360 at 25 frames
-//! a second, served on the same machine, against one of them alone. The first argument is how many seconds each is
-//! watched (12), the others are numbers of cameras.
+//! More cameras than the machine can process: `facepipe live` on 50 and on 100 RTSP cameras of
+//! 640x360 at 25 frames per second, served on the same machine, compared with a single camera. The
+//! first argument is how many seconds each number is watched (12); the others are the numbers of
+//! cameras.
 
 use std::time::Duration;
 
@@ -77,6 +78,6 @@ fn server_time(cameras: &Cameras) -> f64 {
         .unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = fields.split_whitespace().skip(11).take(2);
-    // The kernel counts in hundredths of a second for programs.
+    // The kernel reports hundredths of a second to programs.
     ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

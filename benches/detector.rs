@@ -1,6 +1,6 @@
-//! The whole cost of facedetector a frame (map, sample, infer, decode, suppress, attach) against the
-//! bare session's run time at the same input size, on one thread, interleaved in one process. The session
-//! runs the model as published, but for its free input size.
+//! The whole cost of `facedetector` per frame (map, sample, infer, decode, suppress, attach)
+//! compared with the bare session's run time at the same input size, on one thread, interleaved in
+//! one process. The session runs the published model, except that its input size is variable.
 
 use face_benches::{median, time};
 use face_core::model::Model;
@@ -13,11 +13,7 @@ const CLIP: &str = "WolfgangLanger_Pexels.mp4";
 fn main() {
     face_tests::init();
     let model = Model::find("yunet").expect("set up");
-    let options = Options {
-        merge_heads: false,
-        ..Default::default()
-    };
-    let session = session::load(&model, &options).expect("loadable");
+    let session = session::load(&model, &Options::default()).expect("loadable");
     println!("facedetector against the bare session, medians of {ROUNDS} frames, 1 thread");
     println!(
         "{:>12} {:>6} {:>12} {:>12} {:>7}",
@@ -30,7 +26,7 @@ fn main() {
                 "videorate ! video/x-raw,framerate=1/2 ! videoconvert ! videoscale ! {caps}"
             );
             let frames = run_file(CLIP, &elements).expect("the clip plays");
-            // The harness says that it is live, and nothing of when its frames are due.
+            // The harness claims to be live, but does not say when its frames are due.
             let mut harness = gst_check::Harness::new_parse("facedetector late=wait");
             harness.set_src_caps(frames[0].sample.caps_owned().expect("caps"));
             let mut runner = Runner::new(&session, [1, 3, 384, 640]).expect("runs");
@@ -45,7 +41,7 @@ fn main() {
                     harness.push(buffer).expect("flows");
                 }));
                 let out = harness.pull().expect("a frame");
-                assert!(!face_core::meta::read(&out).is_empty(), "no face found");
+                assert!(!face_meta::read(&out).is_empty(), "no face found");
             }
             let (bare, element) = (median(&mut bare), median(&mut element));
             println!(

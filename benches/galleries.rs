@@ -1,6 +1,6 @@
-//! Exact search over large galleries against `faiss-cpu` (IndexFlatIP) and `usearch` (exact), both from
-//! pip (`peers/gallery_peers.py`): the same synthetic embeddings, one query at a time on one thread, in
-//! turn. And what a gallery costs in memory and to load.
+//! Exact search in large galleries compared with `faiss-cpu` (IndexFlatIP) and `usearch` (exact),
+//! both from pip (`peers/gallery_peers.py`): the same synthetic embeddings, one query at a time on
+//! one thread, in turn. Also measures a gallery's memory and loading time.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use face_benches::{median, time};
+use face_gallery::{Gallery, ModelId, Row, normalised};
 use face_tests::root;
-use gstfacerecog::gallery::{Gallery, ModelId, Row, normalised};
 use serde_json::Value;
 
 const DIMENSIONS: usize = 128;
@@ -22,11 +22,11 @@ const SIZES: [(usize, usize, usize); 3] = [
     (100_000, 1000, 200),
     (1_000_000, 1000, 64),
 ];
-/// How far a photo lies from its person's centre: with it, photos of one person have a cosine similarity
-/// of 0.6.
+/// The distance of a photo from its person's centre. With this value, photos of one person have a
+/// cosine similarity of 0.6.
 const NOISE: f32 = 0.8;
 
-/// SplitMix64, for numbers that are the same on every run.
+/// SplitMix64, for numbers that are the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -37,7 +37,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Nearly normally distributed: the sum of four 16-bit numbers.
+    /// Approximately normally distributed: the sum of four 16-bit numbers.
     fn number(&mut self) -> f32 {
         let bits = self.next();
         let sum: f32 = (0..4).map(|i| ((bits >> (16 * i)) & 0xffff) as f32).sum();
@@ -50,7 +50,7 @@ impl Random {
     }
 }
 
-/// A gallery and faces of its people that are not in it.
+/// A gallery, and faces of its people that are not in it.
 fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) {
     let mut random = Random(rows as u64);
     let centres: Vec<Vec<f32>> = (0..people)
@@ -93,7 +93,7 @@ fn resident() -> f64 {
         .map_or(f64::NAN, |kb| kb / 1024.0)
 }
 
-/// The process of the peers.
+/// The process that runs the peers.
 struct Peers {
     process: Child,
     ask: ChildStdin,
@@ -102,7 +102,7 @@ struct Peers {
 }
 
 impl Peers {
-    /// `None` where they are not installed.
+    /// `None` if they are not installed.
     fn start(rows: &Path, queries: &Path) -> Option<Self> {
         let python = std::env::var_os("FACE_BENCH_PYTHON").unwrap_or("python3".into());
         let mut process = Command::new(python)
@@ -131,7 +131,7 @@ impl Peers {
         serde_json::from_str(&line).ok()
     }
 
-    /// Times of all queries and the nearest row of each.
+    /// The times of all queries, and the nearest row for each.
     fn run(&mut self, name: &str) -> Option<(Vec<Duration>, Vec<u64>)> {
         writeln!(self.ask, "{name}").ok()?;
         let answer = self.line()?;
@@ -146,7 +146,7 @@ impl Peers {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        // It ends by itself when its input does; nothing is left to do if it is gone.
+        // It ends when its input does. If it is gone, there is nothing left to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

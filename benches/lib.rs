@@ -1,8 +1,8 @@
-//! What the benchmarks share: medians of interleaved runs.
+//! Shared code of the benchmarks: medians of interleaved runs.
 
 use std::time::{Duration, Instant};
 
-/// How long `work` takes.
+/// Measures how long `work` takes.
 pub fn time(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();

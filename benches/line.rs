@@ -1,5 +1,6 @@
-//! The whole line, from file to JSON (decode, detect, track, recognise, age, gender), against a Python
-//! loop over OpenCV with the same models (`peers/opencv_loop.py`): frames a second, runs in turn.
+//! The whole pipeline, from file to JSON (decode, detect, track, recognise, age, gender), compared
+//! with a Python loop over OpenCV with the same models (`peers/opencv_loop.py`): frames per second,
+//! in alternating runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,14 +8,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
+use face_gallery::{Gallery, ModelId, Row};
 use face_tests::{Running, media, root, run_file};
 use gst::prelude::*;
-use gstfacerecog::gallery::{Gallery, ModelId, Row};
 use serde_json::Value;
 
 const ROUNDS: usize = 3;
 
-/// Frames of the 1080p clip, and of the loop, which needs seconds for what we do in one.
+/// Frames of the 1080p clip, and for the loop, which is several times slower.
 const GROUP_FRAMES: usize = 240;
 const PEER_FRAMES: usize = 100;
 
@@ -22,11 +23,11 @@ fn target() -> PathBuf {
     root().join("target/bench")
 }
 
-/// Room for a few frames while one with many new faces takes longer: queue's own limit of 10 MB is three
-/// frames of 1080p.
+/// Room for a few frames while one with many new faces takes longer. The queue's default of 10 MB
+/// holds three frames of 1080p.
 const QUEUE: &str = "queue max-size-bytes=100000000";
 
-/// A group photo of six people as a 1080p H.264 clip that slowly moves.
+/// A group photo of six people as a 1080p H.264 clip that moves slowly.
 fn group_clip() -> PathBuf {
     let path = target().join("group-1080p.mp4");
     if !path.is_file() {
@@ -65,11 +66,7 @@ fn gallery(clip: &Path) -> tempfile::NamedTempFile {
         "facedetector ! facerecognizer attach-embedding=true interval=0",
     )
     .expect("the clip plays");
-    let model = face_core::model::Model::find("sface").expect("set up");
-    let id = ModelId {
-        name: "sface".into(),
-        sha256: model.read_weights().expect("set up").1,
-    };
+    let (id, _) = ModelId::of("sface").expect("set up");
     let mut gallery = Gallery::new(id, 128);
     for frame in frames.iter().step_by(frames.len() / 8) {
         let mut faces: Vec<_> = frame.faces.iter().collect();
@@ -91,7 +88,7 @@ fn gallery(clip: &Path) -> tempfile::NamedTempFile {
 /// Name and gender of a track.
 type Who = (String, String);
 
-/// Frames a second, and who was seen.
+/// Frames per second, and the people seen.
 fn ours(clip: &Path, gallery: &Path, detector: &str, interval: u32) -> (f64, Vec<Who>) {
     let pipeline = Running::new(&format!(
         "filesrc location=\"{}\" ! decodebin ! {QUEUE} ! facedetector {detector} ! {QUEUE} ! facetracker ! \
@@ -105,7 +102,7 @@ fn ours(clip: &Path, gallery: &Path, detector: &str, interval: u32) -> (f64, Vec
     let sink = pipeline.sink();
     let (mut frames, mut start, mut tracks) = (0, None, BTreeMap::new());
     while let Ok(sample) = sink.pull_sample() {
-        // The first frame pays for start-up, as in the loop.
+        // The first frame includes start-up, as in the loop.
         start.get_or_insert_with(Instant::now);
         let map = sample
             .buffer()

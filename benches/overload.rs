@@ -1,5 +1,6 @@
-//! A live RTSP stream at three times what one thread can detect on, for as many minutes as the first argument says
-//! (1): how far the latency rises above that of the start, and what is left out for it.
+//! A live RTSP stream at three times the rate at which one thread can detect, for as many minutes
+//! as the first argument says (1). Measures how far the latency rises above that of the start, and
+//! how much work is skipped.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ fn main() {
     );
     let with_face = outcome.passed.iter().filter(|p| p.faces > 0).count();
     println!(
-        "detected on {} frames, faces on {with_face}, embedded {embedded}; left out: {} detections, {} embeddings, \
+        "detected on {} frames, faces on {with_face}, embedded {embedded}; skipped: {} detections, {} embeddings, \
          {} estimates",
         outcome.examined(),
         dropped[0],

@@ -1,6 +1,6 @@
-//! How long users wait: from the start of `gst-launch-1.0` with the whole line to its first JSON line,
-//! and for `gst-inspect-1.0` of each element. With the plugins beside this program (`make build`
-//! first), a registry of their own, and everything in the disk cache.
+//! How long users wait: from starting `gst-launch-1.0` with the whole pipeline to its first JSON
+//! line, and for `gst-inspect-1.0` of each element. Uses the plugins next to this program (run
+//! `make build` first) and a separate registry, with everything in the disk cache.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,9 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use face_benches::{median, time};
-use face_core::model::Model;
+use face_gallery::{Gallery, ModelId, Row};
 use face_tests::media;
-use gstfacerecog::gallery::{Gallery, ModelId, Row};
 
 const ROUNDS: usize = 10;
 const ELEMENTS: [&str; 6] = [
@@ -24,7 +23,7 @@ const ELEMENTS: [&str; 6] = [
 const START_MS: f64 = 400.0;
 const INSPECT_MS: f64 = 50.0;
 
-/// Where the plugins of this build are: this program is in `deps` there.
+/// The folder of this build's plugins. This program is in its subfolder `deps`.
 fn plugins() -> PathBuf {
     let program = std::env::current_exe().expect("a program");
     let folder = program.parent().and_then(Path::parent);
@@ -34,13 +33,9 @@ fn plugins() -> PathBuf {
     folder
 }
 
-/// A gallery of a hundred people whom nobody resembles.
+/// A gallery of a hundred people who resemble nobody.
 fn gallery(path: &Path) {
-    let model = Model::find("sface").expect("set up");
-    let id = ModelId {
-        name: "sface".into(),
-        sha256: model.read_weights().expect("set up").1,
-    };
+    let (id, _) = ModelId::of("sface").expect("set up");
     let mut gallery = Gallery::new(id, 128);
     for person in 0..100 {
         let mut embedding = [0.0; 128];
@@ -68,7 +63,7 @@ fn first_line(command: &mut Command) {
             .expect("readable");
     }
     assert!(line.starts_with('{'), "no JSON: {line:?}");
-    // Not part of what is measured: it may be gone already.
+    // Not part of the measurement. The process may be gone already.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -102,7 +97,7 @@ fn main() {
         friends.display()
     );
     let launch = || first_line(program("gst-launch-1.0").arg("-q").args(line.split(' ')));
-    // Fills registry and disk cache.
+    // Fills the registry and the disk cache.
     launch();
     println!("milliseconds, of {ROUNDS} runs each");
     println!("{:>28} {:>9} {:>9} {:>9}", "", "median", "least", "wanted");

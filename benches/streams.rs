@@ -1,5 +1,5 @@
-//! Many streams in one process: total frames a second, and the memory that each further stream takes
-//! beyond its decoder. Every count is measured in a process of its own, this program called anew.
+//! Many streams in one process: total frames per second, and the memory that each additional stream
+//! takes beyond its decoder. Each count is measured in a separate process of this program.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use face_tests::{Running, media};
 use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Streams, and the frames of each.
+/// Numbers of streams, and the frames of each.
 const COUNTS: [(usize, usize); 4] = [(1, 200), (4, 200), (16, 200), (64, 100)];
 const CLIP: &str = "WolfgangLanger_Pexels.mp4";
 const ROUNDS: usize = 3;
 
-/// The stages behind a detector.
+/// The stages after a detector.
 const STAGES: &str = "queue max-size-buffers=3 ! facetracker ! facerecognizer attach-embedding=true ! faceagegender ! \
     facemetajson";
 
-/// What a stream goes through, where so many run. One alone keeps both cores busy only with several
-/// frames in flight.
+/// The stages of each stream when this many run. A single stream keeps both cores busy only with
+/// several frames in flight.
 fn stages(count: usize) -> String {
     let in_flight = if count == 1 { 4 } else { 1 };
     format!("facedetector frames-in-flight={in_flight} ! {STAGES}")
@@ -42,7 +42,7 @@ fn resident_mib() -> f64 {
     kib.expect("VmRSS in kB") / 1024.0
 }
 
-/// Runs so many streams, with `stages` or only their decoders, as one pipeline.
+/// Runs this many streams as one pipeline, with `stages` or only their decoders.
 fn measure(count: usize, frames: usize, stages: &str) -> Measured {
     let stream = format!(
         "filesrc location=\"{}\" ! decodebin ! identity eos-after={} ! queue max-size-buffers=3 ! {stages} ! \
@@ -104,7 +104,7 @@ fn measure(count: usize, frames: usize, stages: &str) -> Measured {
     }
 }
 
-/// The same in a process of its own.
+/// The same in a separate process.
 fn apart(count: usize, frames: usize, stages: &str) -> Measured {
     let output = Command::new(std::env::current_exe().expect("a program"))
         .args(["measure", &count.to_string(), &frames.to_string(), stages])

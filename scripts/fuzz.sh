@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes every parser of foreign bytes, each for so many seconds: scripts/fuzz.sh [SECONDS] [TARGET…]
-# What crashes, hangs for 10 s or allocates more than 1 GiB at a time is kept in fuzz/artifacts/ and ends
-# the run. Starts from fuzz/corpus/ (kept small, in the tree) and fuzz/target/corpus/ (of earlier runs).
+# Fuzzes every parser of untrusted data, each for SECONDS: scripts/fuzz.sh [SECONDS] [TARGET…]
+# An input that crashes, hangs for 10 s or allocates more than 1 GiB at once is kept in fuzz/artifacts/ and
+# ends the run. Starts from fuzz/corpus/ (kept small, in the tree) and fuzz/target/corpus/ (earlier runs).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,9 +17,9 @@ say() { printf 'fuzz: %s\n' "$*"; }
 
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 
-# The flags that instrument code are unstable ones; a stable compiler knows them too.
+# Instrumenting code needs unstable flags, which this also enables in a stable compiler.
 export RUSTC_BOOTSTRAP=1
-# Errors take a backtrace each if this is set, which is slower than all the rest.
+# Otherwise each error takes a backtrace, which is slower than everything else.
 export RUST_LIB_BACKTRACE=0
 # GLib keeps its types for ever.
 export ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0

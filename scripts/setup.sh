@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Set-up for building and running gst-face: Debian packages with apt-get, then
+# Prepares for building and running gst-face: installs Debian packages with apt-get, then fetches
 # ONNX Runtime, model weights and test media with scripts/fetch.py.
-# Safe to run again at any time; quick when everything is there.
+# Safe to run again at any time; quick if nothing is missing.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,10 +15,12 @@ packages=(
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-base-apps
     gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x fonts-dejavu-core
-    # to fetch weights, and for programs in Python that read the metadata
+    # to read HEIC and AVIF, which is optional
+    libheif1
+    # to fetch weights, and for Python programs that read the metadata
     python3 python3-pip python3-gst-1.0
 )
-# What the packages above provide, for systems with another package manager.
+# The contents of the packages above, for systems with another package manager.
 modules=(
     'gstreamer-1.0 >= 1.22' 'gstreamer-base-1.0 >= 1.22' 'gstreamer-app-1.0 >= 1.22'
     'gstreamer-video-1.0 >= 1.22' 'gstreamer-pbutils-1.0 >= 1.22' 'gstreamer-check-1.0 >= 1.22'
@@ -34,7 +36,7 @@ fail() {
     exit 1
 }
 
-# Sets `missing` to the packages that dpkg does not have, with a single query.
+# Sets `missing` to the packages that are not installed, with a single query.
 find_missing() {
     local installed package
     # shellcheck disable=SC2016 # the ${...} are dpkg-query's own
@@ -71,24 +73,24 @@ debian_packages() {
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
         if ! command -v sudo >/dev/null; then
-            fail 'these packages are needed, and installing them takes root or sudo.' \
-                'Have them installed, then run `make setup` again:' \
+            fail 'these packages are needed, and installing them requires root or sudo.' \
+                'Install them, then run `make setup` again:' \
                 "apt-get install ${missing[*]}"
         fi
         # Ask for the password here, if at all: apt-get runs with its output hidden.
         if ! sudo -n true 2>/dev/null && ! { [ -t 0 ] && sudo -v; }; then
-            fail 'these packages are needed, and sudo does not let this user install them.' \
-                'Have them installed, then run `make setup` again:' \
+            fail 'these packages are needed, but sudo does not let this user install them.' \
+                'Install them, then run `make setup` again:' \
                 "sudo apt-get install ${missing[*]}"
         fi
         as_root=(sudo)
     fi
     say 'updating the package lists (apt-get update)'
-    apt update || say 'going on with the package lists as they are'
+    apt update || say 'continuing with the current package lists'
     say "installing ${#missing[@]} package(s) with apt-get install, this can take some minutes"
     apt install --no-install-recommends "${missing[@]}" ||
         fail 'the Debian packages could not be installed.' \
-            'Put right what apt-get complains about above (network, package sources, disk space),' \
+            'Fix the problem that apt-get reports above (network, package sources, disk space),' \
             'then run `make setup` again. Needed:' "${missing[*]}"
     find_missing
     if [ ${#missing[@]} -gt 0 ]; then
@@ -106,12 +108,12 @@ other_system() {
         pkg-config --exists "$module" 2>/dev/null || lacking+=("${module// /}")
     done
     if [ ${#lacking[@]} -gt 0 ]; then
-        fail 'this is not a Debian-like system, and some of what is needed was not found:' \
+        fail 'this is not a Debian-like system, and some requirements were not found:' \
             "${lacking[*]}" \
-            'Install what corresponds to these Debian packages, then run `make setup` again:' \
+            'Install the equivalents of these Debian packages, then run `make setup` again:' \
             "${packages[*]}"
     fi
-    say 'note: not a Debian-like system, going on with the GStreamer, cairo and pango found by pkg-config'
+    say 'note: not a Debian-like system, continuing with the GStreamer, cairo and pango found by pkg-config'
 }
 
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
@@ -124,7 +126,8 @@ if ! command -v cargo >/dev/null; then
     if [ -x "${HOME:-}/.cargo/bin/cargo" ]; then
         say "note: cargo is not on PATH; it is in $HOME/.cargo/bin"
     else
-        say 'note: cargo not found; building needs Rust 1.88 or later with cargo on PATH'
+        rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+        say "note: cargo not found; building needs Rust $rust or later with cargo on PATH"
     fi
 fi
 

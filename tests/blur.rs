@@ -1,16 +1,14 @@
-//! facemetablur hides every face that OpenCV finds, in every format, and nothing else.
+//! `facemetablur` hides every face that OpenCV finds, in every format, and nothing else.
 
-use std::sync::{Arc, Mutex};
-
-use face_core::geometry::Rect;
-use face_core::meta::{self, Face, Recognition, Track};
-use face_tests::feed::{Feed, add_region, at};
+use face_meta::geometry::Rect;
+use face_meta::{Face, Recognition, Track};
+use face_tests::feed::{Feed, add_region, at, enroll};
 use face_tests::{Frame, Picture, Running, cosine, media, root, run_picture};
 use gst_video::prelude::*;
 use serde_json::Value;
 
-#[path = "blur/behind.rs"]
 mod behind;
+mod formats;
 
 const MAGENTA: [u8; 3] = [255, 0, 255];
 const FILL: &str = "facemetablur mode=fill color=0xffff00ff";
@@ -30,7 +28,7 @@ fn pixels(frame: &Frame) -> Vec<[u8; 3]> {
         .collect()
 }
 
-/// The share of a box, as far as it is inside of the frame, that has the colour of `FILL`.
+/// The share of a box, within the frame, that has the colour of `FILL`.
 fn hidden(pixels: &[[u8; 3]], (width, height): (u32, u32), rect: &Rect) -> f64 {
     let side = |v: f64, limit: u32| v.round().clamp(0.0, limit.into()) as usize;
     let columns = side(rect.x, width)..side(rect.right(), width);
@@ -41,7 +39,7 @@ fn hidden(pixels: &[[u8; 3]], (width, height): (u32, u32), rect: &Rect) -> f64 {
     filled.sum::<usize>() as f64 / area as f64
 }
 
-/// A stream of the reference: how it is made, and the faces that OpenCV sees on each frame.
+/// A stream of the reference: its pipeline, and the faces that OpenCV finds on each frame.
 struct Reference {
     name: String,
     pipeline: String,
@@ -78,14 +76,14 @@ fn references() -> Vec<Reference> {
         .collect()
 }
 
-/// How many of the reference's faces there are, and on how many less than 95 % is hidden.
+/// The number of the reference's faces, and the number of those less than 95 % hidden.
 fn exposed(reference: &Reference, stages: &str) -> (usize, usize) {
     let (faces, visible, _) = exposed_at(reference, stages, |rect, _| *rect);
     (faces, visible)
 }
 
-/// The same where `stages` change the frames: `place` takes a face's box to where it is on a frame of
-/// that size. With the warnings.
+/// The same when `stages` change the frames. `place` maps a face's box to its place on a frame of
+/// the given size. Also returns the warnings.
 fn exposed_at(
     reference: &Reference,
     stages: &str,
@@ -97,7 +95,6 @@ fn exposed_at(
         reference.pipeline
     ))
     .expect("a valid pipeline");
-    let said = warnings(&running);
     running.play().expect("it starts");
     let (mut faces, mut visible) = (0, 0);
     let mut frames = reference.frames.iter();
@@ -115,26 +112,10 @@ fn exposed_at(
         }
     }
     assert_eq!(frames.count(), 0, "{}: frames are missing", reference.name);
-    let said = said.lock().expect("nobody panics").clone();
-    (faces, visible, said)
+    (faces, visible, running.warnings())
 }
 
-/// The texts of the warnings to come. (Who waits for an error takes all other messages off the bus.)
-fn warnings(running: &Running) -> Arc<Mutex<Vec<String>>> {
-    let said = Arc::new(Mutex::new(Vec::new()));
-    let known = said.clone();
-    let bus = running.0.bus().expect("a pipeline has one");
-    bus.set_sync_handler(move |_, message| {
-        if let gst::MessageView::Warning(warning) = message.view() {
-            let mut known = known.lock().expect("nobody panics");
-            known.push(warning.error().to_string());
-        }
-        gst::BusSyncReply::Pass
-    });
-    said
-}
-
-/// Exposed of all faces, over all streams.
+/// Exposed faces and all faces, over all streams.
 fn exposure(stages: &str) -> (usize, usize) {
     references().iter().fold((0, 0), |sum, reference| {
         let (faces, visible) = exposed(reference, stages);
@@ -147,11 +128,11 @@ fn exposure(stages: &str) -> (usize, usize) {
 fn no_face_is_left_visible() {
     let every = exposure(&format!("facedetector ! facetracker ! {FILL}"));
     assert!(every.0 > 1000 && every.1 == 0, "{every:?}");
-    // A face is detected up to four frames after it appeared: frames wait as long.
+    // A face is detected up to four frames after it appeared. Frames wait that long.
     let detector = "facedetector interval=5 ! facetracker";
     let fifth = exposure(&format!("{detector} ! {FILL} look-back=200"));
     assert!(fifth.0 > 1000 && fifth.1 == 0, "{fifth:?}");
-    // This measurement can fail.
+    // Shows that this measurement can fail.
     let references = references();
     let appearing = references.iter().find(|r| r.name == "appearing");
     let late = exposed(
@@ -161,7 +142,7 @@ fn no_face_is_left_visible() {
     assert_eq!(late, (72, 4));
 }
 
-/// With the true places of the landmarks, as an attacker may have them.
+/// Uses the true positions of the landmarks, as an attacker may know them.
 #[test]
 fn hidden_faces_are_not_recognised() {
     let embed = "facerecognizer attach-embedding=true";
@@ -184,7 +165,7 @@ fn hidden_faces_are_not_recognised() {
             });
             let likeness: Vec<f64> = likeness.collect();
             let most = likeness.iter().copied().fold(-1.0, f64::max);
-            // The hidden picture, without the metadata.
+            // The blurred picture, without the metadata.
             let data = pixels(&after).into_flattened();
             let blank = Picture {
                 data,
@@ -200,160 +181,14 @@ fn hidden_faces_are_not_recognised() {
     }
 }
 
-/// The formats of the element's pads.
-fn formats() -> Vec<String> {
-    face_tests::init();
-    let factory = gst::ElementFactory::find("facemetablur").expect("registered");
-    let templates = factory.static_pad_templates();
-    let caps = templates.iter().next().expect("a pad").caps();
-    let formats = caps.structure(0).expect("one").get::<gst::List>("format");
-    let names = formats.expect("formats");
-    names.iter().map(|name| name.get().expect("text")).collect()
-}
-
 fn adjust(picture: &Picture, rect: Rect) -> gst::Buffer {
     let mut buffer = picture.buffer(gst::ClockTime::ZERO);
     let face = Face {
         rect,
         ..Default::default()
     };
-    meta::add(buffer.make_mut(), (picture.width, picture.height), &face);
+    face_meta::add(buffer.make_mut(), (picture.width, picture.height), &face);
     buffer
-}
-
-#[test]
-fn every_format_is_hidden_in_place() {
-    let formats = formats();
-    for name in [
-        "I420",
-        "NV12",
-        "YV12",
-        "NV21",
-        "YUY2",
-        "UYVY",
-        "RGB",
-        "BGR",
-        "RGBA",
-        "BGRA",
-        "RGBx",
-        "BGRx",
-        "GRAY8",
-        "Y444",
-        "I420_10LE",
-        "P010_10LE",
-    ] {
-        assert!(formats.iter().any(|f| f == name), "{name}");
-    }
-    let picture = Picture::open("t1.jpg").crop(440, 220, 301, 203);
-    let rect = Rect::new(81.3, 41.8, 90.0, 70.0);
-    let (x, y, w, h) = (81..172, 41..112, 301, 203);
-    for format in &formats {
-        let sample = picture
-            .converted(&format!("format={format}"))
-            .expect("videoconvert can");
-        let before = Frame::new(sample.clone()).expect("a frame");
-        let feed = Feed::new(
-            "facemetablur hold=0 name=b margin=0",
-            &sample.caps_owned().expect("caps"),
-        )
-        .expect("the format is accepted");
-        let show = |mode: &str| {
-            feed.set("b", "mode", mode);
-            feed.set("b", "color", "0xff20c040");
-            let mut buffer = sample
-                .buffer_owned()
-                .expect("a buffer")
-                .copy_deep()
-                .expect("memory");
-            let face = Face {
-                rect,
-                ..Default::default()
-            };
-            meta::add(buffer.make_mut(), (w, h), &face).expect("inside");
-            buffer.make_mut().set_pts(gst::ClockTime::ZERO);
-            pixels(&feed.pass(buffer).expect("passes"))
-        };
-        let (plain, filled, blurred) = (pixels(&before), show("fill"), show("blur"));
-        let grey = format.starts_with("GRAY");
-        for (i, pixel) in plain.iter().enumerate() {
-            let (px, py) = (i as u32 % w, i as u32 / w);
-            // Chroma samples of four pixels, and the converter's interpolation between them.
-            let near = |v: u32, range: &std::ops::Range<u32>, by: u32| {
-                v + by >= range.start && v < range.end + by
-            };
-            if near(px, &x, 0) && near(py, &y, 0) {
-                let [r, g, b] = filled[i].map(i32::from);
-                let right = (r - 0x20).abs() <= 6 && (g - 0xc0).abs() <= 6 && (b - 0x40).abs() <= 6;
-                // Interpolated with the outside where a sample at the edge is.
-                let inner =
-                    px > x.start + 4 && px + 4 < x.end && py > y.start + 4 && py + 4 < y.end;
-                let right = right || grey && (r - g).abs() < 3 && (90..150).contains(&r);
-                assert!(right || !inner, "{format} at {px},{py}: {:?}", filled[i]);
-            } else if !(near(px, &x, 8) && near(py, &y, 8)) {
-                assert_eq!(
-                    (filled[i], blurred[i]),
-                    (*pixel, *pixel),
-                    "{format} at {px},{py}"
-                );
-            }
-        }
-        let detail = |pixels: &[[u8; 3]]| -> i32 {
-            let rows = (y.start + 8..y.end - 8).map(|y| y * w);
-            let steps =
-                rows.flat_map(|row| (x.start + 8..x.end - 8).map(move |x| (row + x) as usize));
-            steps
-                .map(|i| (i32::from(pixels[i][1]) - i32::from(pixels[i + 1][1])).abs())
-                .sum()
-        };
-        assert!(detail(&blurred) * 2 < detail(&plain), "{format} is blurred");
-    }
-}
-
-#[test]
-fn alpha_and_padding_stay() {
-    let picture = Picture::open("t1.jpg").crop(0, 0, 101, 75);
-    for mode in ["blur", "pixelate", "fill"] {
-        let sample = picture.converted("format=RGBA").expect("videoconvert can");
-        let data: Vec<u8> = (0..100 * 90 * 8_usize)
-            .map(|i| (i * 7 % 251) as u8)
-            .collect();
-        let mut buffer = gst::Buffer::from_mut_slice(data.clone());
-        let (offset, stride) = (52, 101 * 4 + 60);
-        gst_video::VideoMeta::add_full(
-            buffer.make_mut(),
-            gst_video::VideoFrameFlags::empty(),
-            gst_video::VideoFormat::Rgba,
-            101,
-            75,
-            &[offset],
-            &[stride as i32],
-        )
-        .expect("a valid layout");
-        add_region(&mut buffer, "face", (60, 50, 41, 25), 1);
-        let feed = Feed::new(
-            &format!("facemetablur margin=0 mode={mode}"),
-            &sample.caps_owned().expect("caps"),
-        )
-        .expect("starts");
-        let frame = feed.pass(buffer).expect("passes");
-        let map = frame
-            .sample
-            .buffer()
-            .expect("one")
-            .map_readable()
-            .expect("maps");
-        let mut changed = 0;
-        for (i, (a, b)) in data.iter().zip(map.iter()).enumerate() {
-            let at = i.wrapping_sub(offset);
-            let (row, column) = (at / stride, at % stride / 4);
-            let inside = i >= offset && (50..75).contains(&row) && (60..101).contains(&column);
-            if !inside || at % stride % 4 == 3 {
-                assert_eq!(a, b, "{mode}: byte {i}");
-            }
-            changed += usize::from(a != b);
-        }
-        assert!(changed > 41 * 25 * 2, "{mode}: {changed}");
-    }
 }
 
 fn fill(name: &str) -> Feed {
@@ -378,13 +213,13 @@ fn frames_without_faces_are_not_copied_and_shared_ones_are() {
     let frame = feed.pass(buffer).expect("passes");
     assert_eq!(place(frame.sample.buffer().expect("one")), place(&shared));
     let rect = Rect::new(10.0, 10.0, 20.0, 20.0);
-    // Owned by nobody else: changed where it is.
+    // With no other owner, the memory is changed in place.
     let buffer = adjust(&black, rect);
     let before = place(&buffer);
     let frame = feed.pass(buffer).expect("passes");
     assert_eq!(place(frame.sample.buffer().expect("one")), before);
     assert_eq!((shares(&frame, &[rect]), frame.faces.len()), (vec![1.0], 1));
-    // Kept by somebody: that one stays as it was.
+    // With another owner, the other's copy stays unchanged.
     let buffer = adjust(&black, rect);
     let kept = buffer.clone();
     let frame = feed.pass(buffer).expect("passes");
@@ -435,7 +270,7 @@ fn who_is_hidden_can_be_changed_while_playing() {
                 recognition,
                 ..Default::default()
             };
-            meta::add(buffer.make_mut(), (100, 100), &face).expect("inside");
+            face_meta::add(buffer.make_mut(), (100, 100), &face).expect("inside");
         }
         let frame = feed.pass(buffer).expect("passes");
         shares(&frame, &rects)
@@ -447,7 +282,7 @@ fn who_is_hidden_can_be_changed_while_playing() {
     assert_eq!(show("unknown", ""), [0, 0, 1, 1]);
     assert_eq!(show("all-but-named", "penny"), [0, 1, 1, 1]);
     assert_eq!(show("named", "penny"), [1, 0, 0, 1]);
-    // A picture that cannot be read: a warning, and the face is hidden nevertheless.
+    // A picture that cannot be read causes a warning, and the face is hidden nevertheless.
     feed.set("b", "picture", "/nonexistent/mask.png");
     feed.set("b", "mode", "picture");
     assert_eq!(show("all", ""), [1, 1, 1, 1]);
@@ -463,6 +298,100 @@ fn who_is_hidden_can_be_changed_while_playing() {
     );
 }
 
+/// A mistyped name in `names` hides or shows nobody.
+#[test]
+fn names_that_no_gallery_has_are_told_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let picture = Picture::open("t1.jpg");
+    let gallery = |file: &str, names: &[&str]| {
+        let path = folder.path().join(file);
+        enroll(&path, &picture, names).expect("six faces");
+        path.display().to_string()
+    };
+    let first = gallery("first", &["Ann", "Ben", "Carl", "Dora", "Emil", "Fritz"]);
+    let second = gallery("second", &["Ann", "Ken", "Carl", "Dora", "Emil", "Fritz"]);
+    let other = gallery("other", &["Zoe", "Paul", "Carl", "Dora", "Emil", "Fritz"]);
+    let elements = format!(
+        "facedetector ! facerecognizer gallery={other} ! queue ! facerecognizer name=r gallery={first} ! \
+         videoconvert ! facemetablur name=b target=named names=Anne,Ben,Zoe"
+    );
+    let feed = Feed::new(&elements, &picture.caps()).expect("starts");
+    let mut index = 0;
+    let mut warned = || {
+        index += 1;
+        feed.show(&picture, index).expect("the stream goes on");
+        let messages = feed.messages(gst::MessageType::Warning);
+        let text = |message: &gst::Message| match message.view() {
+            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+            _ => None,
+        };
+        messages.iter().filter_map(text).collect::<Vec<_>>()
+    };
+    let warnings = warned();
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    println!("{warning}");
+    assert!(
+        warning.contains("is called \"Anne\" (similar: \"Ann\")"),
+        "{warning}"
+    );
+    assert!(warned().is_empty(), "it was told");
+    feed.set("b", "names", "Ben");
+    assert!(warned().is_empty(), "everybody is known");
+    feed.set("r", "gallery", &second);
+    let warnings = warned();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("called \"Ben\""),
+        "{warnings:?}"
+    );
+}
+
+/// The arguments of `gst-launch-1.0`, behind the shell.
+#[test]
+fn names_with_commas_are_quoted_on_a_command_line() {
+    face_tests::init();
+    for (argument, names) in [
+        ("names=Bob,Ann", "Bob,Ann"),
+        ("names='Doe, Jane', Bob", r#""Doe, Jane",Bob"#),
+        ("names=Bob, 'Doe, Jane'", r#"Bob,"Doe, Jane""#),
+        ("names='Doe, Jane'", r#""Doe, Jane""#),
+    ] {
+        let blur = gst::parse::launchv(&["facemetablur", "target=named", argument]);
+        let blur = blur.expect("a valid line");
+        assert_eq!(blur.property::<String>("names"), names, "{argument}");
+    }
+    let caps = Picture::black(100, 100).caps();
+    let error = Feed::new("facemetablur names=\"\\'Doe, Jane\\', \\\"Bob\"", &caps).err();
+    let error = format!("{:#}", error.expect("cannot start"));
+    assert!(error.contains("a quote is not closed"), "{error}");
+}
+
+#[test]
+fn a_list_of_names_without_a_recogniser_is_told_once() {
+    let picture = Picture::open("single_face.jpg");
+    for (properties, count) in [
+        ("target=named names=Ann", 1),
+        ("target=all-but-named names=Ann", 1),
+        ("target=named", 0),
+        ("target=all names=Ann", 0),
+    ] {
+        let elements = format!("facedetector ! facemetablur {properties}");
+        let feed = Feed::new(&elements, &picture.caps()).expect("starts");
+        feed.show(&picture, 0).expect("the stream goes on");
+        feed.show(&picture, 1).expect("the stream goes on");
+        let messages = feed.messages(gst::MessageType::Warning);
+        let told = messages.iter().filter(|message| match message.view() {
+            gst::MessageView::Warning(warning) => warning
+                .error()
+                .to_string()
+                .contains("nothing upstream names faces"),
+            _ => false,
+        });
+        assert_eq!(told.count(), count, "{properties}");
+    }
+}
+
 #[test]
 fn a_picture_that_cannot_be_used_is_an_error_at_start() {
     let caps = Picture::black(100, 100).caps();
@@ -471,7 +400,7 @@ fn a_picture_that_cannot_be_used_is_an_error_at_start() {
         ("picture=/nonexistent/mask.png", "does not exist"),
         (
             concat!("picture=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
-            "not a picture",
+            "as a picture",
         ),
     ] {
         let error = Feed::new(&format!("facemetablur mode=picture {properties}"), &caps).err();
@@ -480,7 +409,7 @@ fn a_picture_that_cannot_be_used_is_an_error_at_start() {
     }
 }
 
-/// A face with a track.
+/// A frame with a face on a track.
 fn tracked(rect: Rect, index: u64) -> gst::Buffer {
     let mut buffer = Picture::black(100, 100).buffer(at(index));
     let track = Some(Track {
@@ -493,7 +422,7 @@ fn tracked(rect: Rect, index: u64) -> gst::Buffer {
         track,
         ..Default::default()
     };
-    meta::add(buffer.make_mut(), (100, 100), &face).expect("inside");
+    face_meta::add(buffer.make_mut(), (100, 100), &face).expect("inside");
     buffer
 }
 
@@ -527,7 +456,7 @@ fn frames_wait_for_the_faces_that_appear_on_them() {
     for i in 0..3 {
         feed.push(black.buffer(at(i))).expect("passes");
     }
-    // A tag between the frames keeps its place; the end of the stream lets all frames go.
+    // A tag keeps its place between the frames. The end of the stream releases all frames.
     feed.event(gst::event::Tag::new(gst::TagList::new()));
     feed.push(tracked(rect, 3)).expect("passes");
     feed.eos();

@@ -1,8 +1,8 @@
-//! Every stage alone and in odd company.
+//! Every stage alone, and in unusual combinations.
 
 use std::collections::HashSet;
 
-use face_core::meta::{self, Face};
+use face_meta::Face;
 use face_tests::feed::{Feed, add_region, at, enroll, whole};
 use face_tests::{Frame, Picture, Running, best, run_picture};
 use gst::prelude::*;
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 
 const PEOPLE: [&str; 6] = ["ada", "ben", "cleo", "dan", "eve", "fay"];
 
-/// A group of six, and a gallery of them all.
+/// A group of six people, and a gallery of all of them.
 struct Group {
     picture: Picture,
     folder: TempDir,
-    /// What the detector finds, from left to right.
+    /// The detected faces, from left to right.
     faces: Vec<Face>,
 }
 
@@ -40,8 +40,8 @@ impl Group {
         )
     }
 
-    /// The picture with a stranger's regions on the faces: no entry in our metadata, all with the
-    /// id 0.
+    /// The picture with regions that a foreign detector put on the faces: without our metadata, and
+    /// all with the id 0.
     fn strange(&self, index: u64) -> gst::Buffer {
         let mut buffer = self.picture.buffer(at(index));
         for face in &self.faces {
@@ -68,7 +68,7 @@ fn check_ids(frame: &Frame) {
     assert!(ids.iter().all(|id| *id > 0), "ids are positive: {ids:?}");
 }
 
-/// No face twice.
+/// Checks that no face occurs twice.
 fn check_apart(faces: &[Face]) {
     for (i, face) in faces.iter().enumerate() {
         for other in &faces[i + 1..] {
@@ -78,7 +78,7 @@ fn check_apart(faces: &[Face]) {
     }
 }
 
-/// Type, id and place of a region.
+/// Type, id and rectangle of a region.
 type Region = (String, i32, (u32, u32, u32, u32));
 
 fn regions(frame: &Frame) -> Vec<Region> {
@@ -110,13 +110,40 @@ fn without_faces_there_is_nothing_to_do() {
             let buffer = frame.sample.buffer().expect("a buffer");
             assert!(regions(&frame).is_empty(), "{elements}");
             assert!(
-                gst::meta::CustomMeta::from_buffer(buffer, meta::META_NAME).is_err(),
+                gst::meta::CustomMeta::from_buffer(buffer, face_meta::META_NAME).is_err(),
                 "{elements}"
             );
             assert_eq!(bytes(&frame), picture.data, "{elements}");
         }
         assert!(feed.eos());
         assert!(feed.ended().is_empty());
+    }
+}
+
+#[test]
+fn a_stage_in_front_of_the_detector_says_so_once() {
+    for (line, expected) in [
+        ("faceagegender ! facedetector", 1),
+        ("facedetector inference-size=320 ! faceagegender", 0),
+    ] {
+        let source = "videotestsrc num-buffers=120 ! video/x-raw,width=320,height=240";
+        let running = Running::new(&format!("{source} ! {line} ! fakesink")).expect("plays");
+        running.play().expect("starts");
+        let bus = running.0.bus().expect("a pipeline has a bus");
+        let mut warnings = 0;
+        loop {
+            let message = bus.timed_pop(face_tests::TIMEOUT).expect("it ends");
+            match message.view() {
+                gst::MessageView::Eos(_) => break,
+                gst::MessageView::Error(error) => panic!("{error:?}"),
+                gst::MessageView::Warning(warning) => {
+                    let text = warning.error().message().to_owned();
+                    warnings += u32::from(text.contains("put facedetector in front"));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(warnings, expected, "{line}");
     }
 }
 
@@ -128,7 +155,7 @@ fn a_recogniser_needs_no_tracker() {
         &group.picture.caps(),
     )
     .expect("starts");
-    // The interval is one between embeddings of a track: without one every frame is due.
+    // The interval applies per track. Without tracks every frame is due.
     for index in 0..3 {
         let frame = feed.show(&group.picture, index).expect("passes");
         assert_eq!(names(&frame.faces), PEOPLE);
@@ -185,7 +212,7 @@ fn two_trackers_follow_the_same_faces() {
         }
     }
     assert!(feed.eos());
-    // Both trackers tell of six ends.
+    // Both trackers announce six ends.
     assert_eq!(feed.ended().len(), 12);
 }
 
@@ -201,7 +228,7 @@ fn regions_of_another_type_are_left_alone() {
     )
     .expect("starts");
     let mut buffer = group.picture.buffer(at(0));
-    // A car exactly where a face is, two with one id, and one beyond the frame.
+    // A car exactly where a face is, two regions with one id, and one beyond the frame.
     let place = whole(&group.faces[2].rect);
     for (rect, id) in [(place, 1), ((5, 6, 7, 8), 1), ((1270, 880, 99, 99), -3)] {
         add_region(&mut buffer, "car", rect, id);
@@ -247,10 +274,14 @@ fn a_strangers_regions_are_used() {
     for frame in [&first, &later] {
         assert_eq!(frame.faces.len(), 6);
         check_ids(frame);
-        // Without landmarks the alignment is a guess, good enough for the right name.
+        // Without landmarks the alignment is a guess, but good enough for the right name.
         assert_eq!(names(&frame.faces), PEOPLE);
         for (face, known) in frame.faces.iter().zip(&group.faces) {
-            assert_eq!(whole(&face.rect), whole(&known.rect), "the box is theirs");
+            assert_eq!(
+                whole(&face.rect),
+                whole(&known.rect),
+                "the box is that of the foreign detector"
+            );
             let age = face.age.expect("an age");
             assert!((1.0..90.0).contains(&age), "{age}");
             assert!(face.gender.is_some());
@@ -265,7 +296,7 @@ fn a_detector_completes_a_strangers_region() {
     let group = Group::new();
     let feed = Feed::new("facedetector", &group.picture.caps()).expect("starts");
     let mut buffer = group.picture.buffer(at(0));
-    // Some of the faces only, one with an id of its own.
+    // Only some of the faces, one with its own id.
     for (face, id) in group.faces.iter().take(3).zip([0, 77, 0]) {
         add_region(&mut buffer, "face", whole(&face.rect), id);
     }
@@ -290,7 +321,7 @@ fn a_detector_completes_a_strangers_region() {
     assert!(frame.faces.iter().any(|f| f.id == 77));
 }
 
-/// Whatever ids strangers take, each face has its own.
+/// Whatever ids foreign elements use, each face has its own.
 #[test]
 fn ids_never_collide() {
     let group = Group::new();

@@ -1,8 +1,8 @@
-//! What is known of a face survives converters, scalers, videorate and queues behind the stages, and
-//! stays where the face is.
+//! A face's metadata survives converters, scalers, videorate and queues after the stages, and stays
+//! at the face.
 
-use face_core::geometry::Rect;
-use face_core::meta::Face;
+use face_meta::Face;
+use face_meta::geometry::Rect;
 use face_tests::{Frame, Picture, Running, run_picture};
 use serde_json::Value;
 
@@ -127,7 +127,7 @@ fn the_overlay_is_drawn_where_the_face_is_on_the_scaled_frame() {
     let changed = |x: usize, y: usize| a[(y * 640 + x) * 4..][..3] != b[(y * 640 + x) * 4..][..3];
     for face in &before.faces {
         let rect = halved(face);
-        // Along the middle of each side: the changed pixels around it.
+        // The changed pixels near the middle of each side.
         let (cx, cy) = (rect.center().x as usize, rect.center().y as usize);
         let near = |at: f64| (at as usize).saturating_sub(4)..(at as usize + 5);
         let middle = |found: Vec<usize>| {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use face_core::geometry::Rect;
-use face_core::meta::Face;
+use face_meta::Face;
+use face_meta::geometry::Rect;
 use face_tests::feed::{Feed, at};
 use face_tests::{Picture, best, run_picture};
 
@@ -17,7 +17,7 @@ fn crowd() -> Picture {
     for name in ["t1.jpg", "multi_face.jpg"] {
         let picture = Picture::open(name);
         for face in run_picture(&picture, "facedetector").expect("runs").faces {
-            // Half as wide again as the face is high, so that few neighbours show.
+            // 1.4 times the height of the face, so that few neighbours show.
             let side = 1.4 * face.rect.h;
             let center = face.rect.center();
             let limit = |v: f64, size: u32| v.clamp(0.0, f64::from(size) - side) as u32;
@@ -36,7 +36,7 @@ fn crowd() -> Picture {
     crowd
 }
 
-/// Cells in whose middle half the centre of a face lies.
+/// Cells that have the centre of a face in their middle half.
 fn cells(faces: &[Face]) -> HashSet<u32> {
     let cell = |i: u32| {
         let (x, y) = (i % COLUMNS * CELL, i / COLUMNS * CELL);
@@ -77,7 +77,7 @@ fn all_are_found_and_tracked() {
             assert!(face.embedding.is_some() && face.age.is_some());
         }
     }
-    // Everybody moves by a few pixels.
+    // Moves everybody by a few pixels.
     let mut moved = Picture::black(crowd.width, crowd.height);
     moved.paste(&crowd.crop(0, 0, crowd.width - 6, crowd.height - 4), 6, 4);
     let frame = feed.pass(moved.buffer(at(5))).expect("passes");

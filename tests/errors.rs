@@ -1,13 +1,13 @@
-//! Models, descriptors and settings that cannot be used: an error that names file, cause and
-//! remedy, a clean stop, and an element that runs once it is put right.
+//! Models, descriptors and settings that cannot be used: an error that gives file, cause and
+//! remedy, a clean stop, and an element that runs once the problem is fixed.
 
-use face_core::meta::{self, META_NAME};
+use face_meta::META_NAME;
 use face_tests::Picture;
 use face_tests::feed::{Feed, add_region, at};
 use face_tests::refusal::{Models, descriptor, refuses, weights};
 use serde_json::{Value, json};
 
-/// The inference elements, each with a model that suits it and one that does not.
+/// The inference elements, each with a suitable model and an unsuitable one.
 const ELEMENTS: [(&str, &str, &str); 3] = [
     ("facedetector", "yunet", "sface"),
     ("facerecognizer", "sface", "yunet"),
@@ -34,9 +34,9 @@ fn models_that_are_missing() {
     for (element, _, other) in ELEMENTS {
         let nope = [
             "`nope`",
-            "nope.json",
+            "`yunet`",
             "/usr/share/gst-face/models",
-            "make setup",
+            "GST_FACE_MODEL_PATH",
         ];
         refuses_model(element, "nope", &nope);
         refuses_model(element, "/no/such.onnx", &["/no/such.onnx", "make setup"]);
@@ -112,7 +112,7 @@ fn weights_that_are_damaged() {
     let models = Models::default();
     let whole = std::fs::read(weights("yunet")).expect("readable");
     let mut flipped = whole.clone();
-    // In the header, so that it is no longer a model.
+    // In the header, so that the file is no longer a model.
     flipped[0] ^= 0xff;
     let variants: [(&str, &[u8]); 5] = [
         ("empty", &[]),
@@ -125,12 +125,12 @@ fn weights_that_are_damaged() {
     with_sum["source"] = json!({"package": "p==1", "member": "m", "sha256": "8f23".repeat(16)});
     for (name, bytes) in variants {
         let path = models.written(name, &descriptor("yunet"), bytes);
-        refuses_model("facedetector", &path, &[&path, "get the file anew"]);
+        refuses_model("facedetector", &path, &[&path, "fetch the file again"]);
         let path = models.written(&format!("{name}-sum"), &with_sum, bytes);
         let says = [&path, "damaged", "sha256 is", "8f238f23", "make setup"];
         refuses_model("facedetector", &path, &says);
     }
-    // A single bit of a weight: only the sum can tell.
+    // A single bit of a weight. Only the checksum can detect that.
     let mut one = whole.clone();
     let middle = one.len() / 2;
     one[middle] ^= 1;
@@ -140,7 +140,7 @@ fn weights_that_are_damaged() {
     refuses_model("facedetector", &path, &[&path, "damaged", "make setup"]);
 }
 
-/// Whatever bit is wrong: an error or a stream, never a panic or a hang.
+/// Whichever bit is wrong: an error or a stream, never a panic or a hang.
 #[test]
 fn weights_with_any_bit_flipped() {
     let models = Models::default();
@@ -148,7 +148,7 @@ fn weights_with_any_bit_flipped() {
     let picture = Picture::open("t1.jpg").resized(320, 222);
     let (mut refused, mut ran) = (0, 0);
     for i in 0..150 {
-        // Graph structure is dense at the file's beginning and end, weights lie between.
+        // The graph is at the file's beginning and end; weights lie between.
         let place = match i % 3 {
             0 => i * 17,
             1 => whole.len() - 1 - i * 17,
@@ -301,7 +301,7 @@ fn execution_providers_that_are_not_there() {
             let says = [provider, "execution-provider=cpu", "ORT_DYLIB_PATH"];
             refuses(element, &[("execution-provider", provider)], &says, &mended);
         }
-        let says = ["`nonsense`", "known are cpu", "cuda"];
+        let says = ["`nonsense`", "known ones are cpu", "cuda"];
         refuses(
             element,
             &[("execution-provider", "nonsense")],
@@ -337,7 +337,7 @@ fn frames_that_are_not_what_their_caps_say() {
     }
 }
 
-/// Fields of every name that a face's entry has, of types that it never has.
+/// All fields of a face's entry, with types that they never have.
 fn junk() -> gst::Structure {
     let mut entry = gst::Structure::new_empty("junk");
     entry.set(
@@ -383,7 +383,7 @@ fn metadata_that_makes_no_sense() {
             for (place, id) in places.into_iter().zip(1..) {
                 add_region(&mut buffer, "face", place, id);
             }
-            meta::register();
+            face_meta::register();
             let writable = buffer.get_mut().expect("only one owner");
             let mut custom = gst::meta::CustomMeta::add(writable, META_NAME).expect("registered");
             let structure = custom.mut_structure();
@@ -399,7 +399,7 @@ fn metadata_that_makes_no_sense() {
                 assert!(face.age.is_none_or(f64::is_finite));
                 assert!(face.rect.is_finite());
             }
-            // The face in the midst of it all is served as ever.
+            // The good face among all of this is processed as usual.
             let face = &frame.faces[6];
             assert!(face.age.is_some() && face.embedding.is_some());
         }

@@ -1,40 +1,54 @@
-//! Buffers and events pushed into elements by hand, pictures made for it, and galleries.
+//! Pushes buffers and events into elements by hand, and makes pictures and galleries for that.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use face_core::geometry::Rect;
+use face_gallery::{Gallery, ModelId, Row};
+use face_meta::geometry::Rect;
 use gst::prelude::*;
 use gst_video::VideoRegionOfInterestMeta;
-use gstfacerecog::gallery::{Gallery, Row};
-use gstfacerecog::recognizer::Recognizer;
 
 use crate::{Frame, Picture, Running, init, run_picture};
 
-/// Elements that are pushed into on the caller's thread, with an appsink `out` behind.
+/// Elements with buffers pushed in on the caller's thread, and an appsink `out` after them.
 pub struct Feed {
     pub running: Running,
     pad: gst::Pad,
 }
 
 impl Feed {
-    /// `ELEMENTS ! appsink`, playing, without a stream yet.
+    /// `ELEMENTS ! appsink`, playing, but without a stream.
     pub fn bare(elements: &str) -> Result<Self> {
+        Self::clocked(elements, None)
+    }
+
+    fn clocked(elements: &str, clock: Option<&gst::Clock>) -> Result<Self> {
         let running = Running::new(&format!(
             "identity name=in ! {elements} ! appsink name=out sync=false async=false"
         ))?;
+        if clock.is_some() {
+            running.0.use_clock(clock);
+        }
         running.play()?;
         let pad = running.element("in").static_pad("sink").context("no pad")?;
         Ok(Self { running, pad })
     }
 
-    /// The same, with a stream of `caps` begun.
+    /// The same, with a stream of `caps` started.
     pub fn new(elements: &str, caps: &gst::Caps) -> Result<Self> {
-        let feed = Self::bare(elements)?;
-        feed.begin();
-        ensure!(feed.caps(caps), "the caps {caps} are refused");
-        feed.segment();
-        Ok(feed)
+        Self::bare(elements)?.begun(caps)
+    }
+
+    /// The same, with its time from `clock`.
+    pub fn timed(elements: &str, caps: &gst::Caps, clock: &gst_check::TestClock) -> Result<Self> {
+        Self::clocked(elements, Some(clock.upcast_ref()))?.begun(caps)
+    }
+
+    fn begun(self, caps: &gst::Caps) -> Result<Self> {
+        self.begin();
+        ensure!(self.caps(caps), "the caps {caps} are refused");
+        self.segment();
+        Ok(self)
     }
 
     pub fn event(&self, event: gst::Event) -> bool {
@@ -68,21 +82,21 @@ impl Feed {
         self.pad.chain(buffer)
     }
 
-    /// What is said to upstream about the memory of buffers of `caps`.
+    /// The answer to upstream's allocation query for `caps`.
     pub fn allocation(&self, caps: &gst::Caps) -> gst::query::Allocation<gst::Query> {
         let mut query = gst::query::Allocation::new(Some(caps), true);
         assert!(self.pad.query(&mut query), "an answer");
         query
     }
 
-    /// How many buffers of `caps` upstream is asked to have, at least.
+    /// The least number of buffers of `caps` that upstream is asked for.
     pub fn buffers_asked_for(&self, caps: &gst::Caps) -> u32 {
         let query = self.allocation(caps);
         let pools = query.allocation_pools();
         pools.map(|(_, _, min, _)| min).max().unwrap_or(0)
     }
 
-    /// Pushes a buffer and returns the frame that it becomes.
+    /// Pushes a buffer and returns the resulting frame.
     pub fn pass(&self, buffer: gst::Buffer) -> Result<Frame> {
         if let Err(flow) = self.push(buffer) {
             self.running.check()?;
@@ -91,7 +105,7 @@ impl Feed {
         self.running.next()?.context("the stream ended")
     }
 
-    /// [`pass`](Self::pass) for the picture as frame number `index`, 40 ms each.
+    /// [`pass`](Self::pass) for the picture as frame number `index`, at 40 ms per frame.
     pub fn show(&self, picture: &Picture, index: u64) -> Result<Frame> {
         self.pass(picture.buffer(at(index)))
     }
@@ -102,7 +116,7 @@ impl Feed {
             .set_property_from_str(property, value);
     }
 
-    /// Messages of `kind` that wait on the bus.
+    /// Messages of `kind` on the bus.
     pub fn messages(&self, kind: gst::MessageType) -> Vec<gst::Message> {
         let bus = self.running.0.bus();
         std::iter::from_fn(|| bus.as_ref()?.pop_filtered(&[kind])).collect()
@@ -119,19 +133,19 @@ pub fn ended(messages: &[gst::Message]) -> Vec<u64> {
     let mut ids: Vec<u64> = messages
         .iter()
         .filter_map(|m| m.structure())
-        .filter(|s| s.name() == face_core::tracks::TRACK_ENDED)
+        .filter(|s| s.name() == face_meta::track::TRACK_ENDED)
         .filter_map(|s| s.get("id").ok())
         .collect();
     ids.sort_unstable();
     ids
 }
 
-/// The time of frame `index` at 25 frames a second.
+/// The time of frame `index` at 25 frames per second.
 pub fn at(index: u64) -> gst::ClockTime {
     gst::ClockTime::from_mseconds(40 * index)
 }
 
-/// Adds a region as a stranger would: without an entry in the face metadata.
+/// Adds a region as a foreign element would: without an entry in the face metadata.
 pub fn add_region(buffer: &mut gst::Buffer, kind: &str, rect: (u32, u32, u32, u32), id: i32) {
     let buffer = buffer.get_mut().expect("only one owner");
     VideoRegionOfInterestMeta::add(buffer, kind, rect).set_id(id);
@@ -182,7 +196,7 @@ impl Picture {
         ))
     }
 
-    /// Copies `other` in at `x`, `y`.
+    /// Copies `other` into the picture at `x`, `y`.
     pub fn paste(&mut self, other: &Self, x: u32, y: u32) {
         let mut image = self.image();
         image::imageops::replace(&mut image, &other.image(), x.into(), y.into());
@@ -199,7 +213,7 @@ impl Picture {
             .build()
     }
 
-    /// The picture as GStreamer's own converter makes it: `caps` without size and frame rate.
+    /// The picture as GStreamer's own converter makes it. `caps` give neither size nor frame rate.
     pub fn converted(&self, caps: &str) -> Result<gst::Sample> {
         let sample = self.sample();
         let caps: gst::Caps = format!(
@@ -212,12 +226,12 @@ impl Picture {
     }
 }
 
-/// Detects the faces of `picture` and gives them `names`, from left to right, in a gallery at
-/// `path`.
+/// Detects the faces of `picture` and writes a gallery to `path` that calls them `names`, from left
+/// to right.
 pub fn enroll(path: &Path, picture: &Picture, names: &[&str]) -> Result<Gallery> {
     init();
-    let model = Recognizer::new("sface", &Default::default())?;
-    let mut gallery = Gallery::new(model.model_id(), model.dimensions());
+    let (model, dimensions) = ModelId::of("sface")?;
+    let mut gallery = Gallery::new(model, dimensions);
     let elements = "facedetector ! facerecognizer attach-embedding=true";
     let mut faces = run_picture(picture, elements)?.faces;
     faces.sort_by(|a, b| a.rect.x.total_cmp(&b.rect.x));

@@ -1,5 +1,5 @@
-//! Several frames in flight in facedetector: the same frames with the same faces, in order, whatever
-//! comes between them.
+//! `facedetector` with several frames in flight: the same frames with the same faces, in order,
+//! whatever comes between them.
 
 use face_tests::feed::{Feed, at};
 use face_tests::{Frame, Picture, run_file};
@@ -8,7 +8,7 @@ use gst::prelude::*;
 const ELEMENTS: &str = "facedetector name=d frames-in-flight=3";
 
 /// Times and faces.
-fn content(frames: &[Frame]) -> Vec<(Option<u64>, Vec<face_core::meta::Face>)> {
+fn content(frames: &[Frame]) -> Vec<(Option<u64>, Vec<face_meta::Face>)> {
     frames.iter().map(|f| (f.pts, f.faces.clone())).collect()
 }
 
@@ -62,7 +62,7 @@ fn nothing_overtakes_the_frames() {
     let feed = Feed::new(ELEMENTS, &large.caps()).expect("plays");
     push(&feed, &large, 0, 4);
     assert_eq!(pull(&feed, 2), times(0..2), "two are in flight");
-    assert!(feed.caps(&small.caps()), "new caps come behind the frames");
+    assert!(feed.caps(&small.caps()), "new caps come after the frames");
     assert_eq!(pull(&feed, 2), times(2..4));
     push(&feed, &small, 4, 2);
     feed.set("out", "wait-on-eos", "false");
@@ -180,6 +180,6 @@ fn frames_leave_later_and_say_so() {
     assert_eq!(
         latency(3, 100),
         7 + 2 * 4 * 40,
-        "not all that are left out wait"
+        "not all skipped frames wait"
     );
 }

@@ -1,9 +1,9 @@
-//! Galleries that cannot be used: refused at the start with file, cause and remedy; refused while
-//! playing with a warning, and the stream goes on with the gallery that it had.
+//! Galleries that cannot be used. At the start they are refused with file, cause and remedy. While
+//! playing they are refused with a warning, and the stream goes on with the previous gallery.
 
 use std::path::{Path, PathBuf};
 
-use face_core::meta::Face;
+use face_meta::Face;
 use face_tests::Picture;
 use face_tests::feed::{Feed, enroll};
 use face_tests::refusal::{Models, descriptor, refuses, weights};
@@ -46,7 +46,8 @@ impl Galleries {
         self.text(name)
     }
 
-    /// The good gallery with another header: safetensors begin with its length and JSON.
+    /// The good gallery with another header. (Safetensors begin with the header's length and its
+    /// JSON.)
     fn edited(&self, name: &str, edit: impl FnOnce(&mut Value)) -> String {
         let (length, rest) = self.good.split_at(8);
         let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
@@ -59,7 +60,7 @@ impl Galleries {
         self.put(name, &bytes)
     }
 
-    /// Every kind of broken gallery, with what its error says.
+    /// Every kind of broken gallery, with parts of its error.
     fn broken(&self) -> Vec<(String, &'static [&'static str])> {
         let metadata = |key: &'static str, value: Value| {
             move |header: &mut Value| header["__metadata__"][key] = value
@@ -118,7 +119,7 @@ impl Galleries {
                     "cdcdcdcdcdcd",
                     "`sface`",
                     "0ba9fbfa01b5",
-                    "enroll anew",
+                    "enroll again",
                 ],
             ),
             (
@@ -186,12 +187,12 @@ fn refused_while_playing() {
     for (path, says) in galleries.broken() {
         feed.set("r", "gallery", &path);
         let (named, warnings) = show();
-        assert_eq!(named, PEOPLE, "the gallery in use stays");
+        assert_eq!(named, PEOPLE, "the current gallery stays in use");
         let [warning] = warnings.as_slice() else {
             panic!("one warning for {path}, not {warnings:?}");
         };
         println!("{warning}");
-        for part in [&[path.as_str(), "the gallery in use stays"], says].concat() {
+        for part in [&[path.as_str(), "the current gallery stays in use"], says].concat() {
             assert!(warning.contains(part), "no {part:?} in: {warning}");
         }
         assert_eq!(
@@ -204,13 +205,13 @@ fn refused_while_playing() {
     enroll(&galleries.path("others"), &galleries.picture, &others).expect("six faces");
     feed.set("r", "gallery", &galleries.text("others"));
     assert_eq!(show(), (others.map(String::from).to_vec(), vec![]));
-    // The same path again reads the file again.
+    // Setting the same path reads the file again.
     enroll(&galleries.path("others"), &galleries.picture, &PEOPLE).expect("six faces");
     feed.set("r", "gallery", &galleries.text("others"));
     assert_eq!(show(), (PEOPLE.map(String::from).to_vec(), vec![]));
 }
 
-/// The file of the gallery may go away: it was read at the start.
+/// The gallery's file may be deleted: it was read at the start.
 #[test]
 fn a_gallery_that_disappears() {
     let galleries = Galleries::new();
@@ -227,7 +228,7 @@ fn a_gallery_that_disappears() {
     assert_eq!(names(&frame.faces), PEOPLE);
 }
 
-/// One that knows nobody is a gallery all the same.
+/// A gallery without people is still a gallery.
 #[test]
 fn an_empty_gallery_names_nobody() {
     let galleries = Galleries::new();
@@ -243,7 +244,7 @@ fn an_empty_gallery_names_nobody() {
     assert_eq!(names(&frame.faces), ["Unknown"; 6]);
 }
 
-/// Linked twice beside two descriptors, one file of weights is two models.
+/// A file of weights linked next to two descriptors makes two models.
 #[test]
 fn two_descriptors_of_one_file() {
     let models = Models::default();

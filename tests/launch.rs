@@ -1,5 +1,5 @@
-//! The pages: every launch line on them, run by `gst-launch-1.0` with the built plugins, and every link
-//! between them.
+//! The documentation pages: runs every launch line with `gst-launch-1.0` and the built plugins, and
+//! checks the links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ const LINE: &str = "gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! faced
     facerecognizer gallery=friends.safetensors ! faceagegender ! facemetajson ! filesink \
     location=faces.jsonl";
 
-/// Runs a shell line in `folder` with the built plugins, and gives what it printed.
+/// Runs a shell line in `folder` with the built plugins, and returns what it printed.
 fn run(line: &str, folder: &Path) -> String {
     let output = Command::new("timeout")
         .args(["300", "sh", "-c", line])
         .current_dir(folder)
         .env("GST_PLUGIN_PATH", plugins())
-        // A registry of its own, so that the user's stays as it is.
+        // A separate registry, so that the user's stays unchanged.
         .env("GST_REGISTRY", folder.join("registry.bin"))
         .output()
         .expect("sh runs");
@@ -32,7 +32,7 @@ fn run(line: &str, folder: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A folder with the files that the pages' lines name.
+/// A folder with the files that the pages' lines use.
 fn workplace() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (from, to) in [("single_face.mp4", "clip.mp4"), ("t1.jpg", "group.jpg")] {
@@ -65,7 +65,7 @@ fn pages() -> BTreeMap<PathBuf, String> {
     paths.into_iter().map(read).collect()
 }
 
-/// The blocks of code of a page, each with its language, and the text around them.
+/// The code blocks of a page, each with its language, and the text around them.
 fn split(page: &str) -> (Vec<(String, String)>, String) {
     let (mut blocks, mut prose, mut block) = (Vec::new(), String::new(), None);
     for line in page.lines() {
@@ -80,7 +80,7 @@ fn split(page: &str) -> (Vec<(String, String)>, String) {
     (blocks, prose)
 }
 
-/// The launch lines of all pages, each once.
+/// The launch lines of all pages, without duplicates.
 fn launch_lines() -> BTreeSet<String> {
     let blocks = pages().into_values().flat_map(|page| split(&page).0);
     blocks
@@ -95,7 +95,7 @@ fn the_pipelines_of_the_pages_work() {
     let lines = launch_lines();
     assert!(lines.len() >= 11, "{lines:#?}");
     for line in &lines {
-        // Nobody has a camera or a screen here: a file stands in for the one, fakesink for the other.
+        // A test has no camera and no screen. A file replaces the one, fakesink the other.
         let line = line
             .replace(
                 "rtspsrc location=rtsp://camera/stream latency=200",
@@ -156,7 +156,7 @@ fn the_launch_line_works_as_printed() {
     );
 }
 
-/// The targets of a page's links and pictures: what stands between `](` and `)`.
+/// The targets of a page's links and pictures: the text between `](` and `)`.
 fn links(prose: &str) -> impl Iterator<Item = &str> {
     let targets = prose.split("](").skip(1);
     targets.filter_map(|rest| Some(rest.split_once(')')?.0))

@@ -1,21 +1,21 @@
-//! What the end-to-end tests share: the elements linked in, the media, and pipelines run to their
-//! end.
+//! Shared code of the end-to-end tests: links the elements in, finds the media, and runs pipelines
+//! to their end.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Mutex, Once};
 
 use anyhow::{Context, Result, anyhow, bail};
-use face_core::meta::{self, Face};
-use face_core::model::Model;
+use face_gallery::{Gallery, ModelId, Row};
+use face_meta::Face;
 use gst::prelude::*;
-use gstfacerecog::gallery::{Gallery, ModelId, Row};
 
 pub mod feed;
 pub mod overload;
 pub mod process;
 pub mod refusal;
 
-/// How long any pipeline here may take; one that hangs fails its test instead.
+/// The longest time for any pipeline here. One that hangs fails its test instead.
 pub const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(240);
 
 /// Starts GStreamer with the elements of this workspace.
@@ -31,14 +31,14 @@ pub fn init() {
     });
 }
 
-/// The checkout.
+/// The folder of the checkout.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("tests/ lies in the checkout")
 }
 
-/// A file of the test media.
+/// The path of a file of the test media.
 pub fn media(name: &str) -> PathBuf {
     let path = root().join("media").join(name);
     assert!(
@@ -49,7 +49,7 @@ pub fn media(name: &str) -> PathBuf {
     path
 }
 
-/// The folder of the built plugins: the one above the test's own.
+/// The folder of the built plugins, one above that of the test.
 pub fn plugins() -> PathBuf {
     let program = std::env::current_exe().expect("a running test");
     let folder = program
@@ -64,7 +64,7 @@ pub fn plugins() -> PathBuf {
     folder.to_owned()
 }
 
-/// One frame that came out of a pipeline.
+/// One frame from a pipeline.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Presentation time in ns.
@@ -87,23 +87,43 @@ impl Frame {
             pts: buffer.pts().map(|t| t.nseconds()),
             width: side("width"),
             height: side("height"),
-            faces: meta::read(buffer),
+            faces: face_meta::read(buffer),
             sample,
         })
     }
 }
 
-/// The first error on the bus, as a person would read it.
-fn bus_error(pipeline: &gst::Pipeline) -> Option<anyhow::Error> {
-    let message = pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
-    let gst::MessageView::Error(error) = message.view() else {
-        return None;
-    };
-    Some(anyhow!("{}", error.error()))
+/// The texts of the errors and warnings of a pipeline. Reading them takes no message off the bus.
+#[derive(Clone, Default)]
+struct Said {
+    errors: Arc<Mutex<VecDeque<String>>>,
+    warnings: Arc<Mutex<Vec<String>>>,
+}
+
+impl Said {
+    fn note(&self, message: &gst::MessageRef) {
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                let mut errors = self.errors.lock().expect("nobody panics");
+                errors.push_back(error.error().to_string());
+            }
+            gst::MessageView::Warning(warning) => {
+                let mut warnings = self.warnings.lock().expect("nobody panics");
+                warnings.push(warning.error().to_string());
+            }
+            _ => {}
+        }
+    }
+
+    /// The first error that was not returned before.
+    fn error(&self) -> Option<anyhow::Error> {
+        let mut errors = self.errors.lock().expect("nobody panics");
+        errors.pop_front().map(anyhow::Error::msg)
+    }
 }
 
 /// A pipeline that is set to NULL when it goes out of scope.
-pub struct Running(pub gst::Pipeline);
+pub struct Running(pub gst::Pipeline, Said);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -117,7 +137,19 @@ impl Running {
         let pipeline = gst::parse::launch(description)?
             .downcast::<gst::Pipeline>()
             .map_err(|_| anyhow!("no pipeline"))?;
-        Ok(Self(pipeline))
+        let said = Said::default();
+        let heard = said.clone();
+        let bus = pipeline.bus().context("no bus")?;
+        bus.set_sync_handler(move |_, message| {
+            heard.note(message);
+            gst::BusSyncReply::Pass
+        });
+        Ok(Self(pipeline, said))
+    }
+
+    /// The texts of all warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.1.warnings.lock().expect("nobody panics").clone()
     }
 
     pub fn element(&self, name: &str) -> gst::Element {
@@ -137,23 +169,23 @@ impl Running {
     pub fn play(&self) -> Result<()> {
         match self.0.set_state(gst::State::Playing) {
             Ok(_) => Ok(()),
-            Err(e) => Err(bus_error(&self.0).unwrap_or_else(|| e.into())),
+            Err(e) => Err(self.1.error().unwrap_or_else(|| e.into())),
         }
     }
 
-    /// Fails with the first error on the bus.
+    /// Fails with the first error that was not returned before.
     pub fn check(&self) -> Result<()> {
-        bus_error(&self.0).map_or(Ok(()), Err)
+        self.1.error().map_or(Ok(()), Err)
     }
 
-    /// The next frame at `out`; `None` at the end of the stream.
+    /// The next frame at `out`. `None` at the end of the stream.
     pub fn next(&self) -> Result<Option<Frame>> {
         let sink = self.sink();
         for _ in 0..TIMEOUT.seconds() * 10 {
             if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
                 return Frame::new(sample).map(Some);
             }
-            if let Some(error) = bus_error(&self.0) {
+            if let Some(error) = self.1.error() {
                 return Err(error);
             }
             if sink.is_eos() {
@@ -186,7 +218,7 @@ impl Running {
     }
 }
 
-/// Runs `filesrc ! decodebin ! ELEMENTS ! appsink` over a file of the media.
+/// Runs `filesrc ! decodebin ! ELEMENTS ! appsink` on a file of the media.
 pub fn run_file(name: &str, elements: &str) -> Result<Vec<Frame>> {
     let pipeline = Running::new(&format!(
         "filesrc location=\"{}\" ! decodebin ! {elements} ! appsink name=out sync=false",
@@ -196,7 +228,7 @@ pub fn run_file(name: &str, elements: &str) -> Result<Vec<Frame>> {
     pipeline.collect()
 }
 
-/// Writes a gallery with one frame of `single_face.mp4`, whose person it calls `selfie`.
+/// Writes a gallery from one frame of `single_face.mp4`, with the name `selfie`.
 pub fn enroll(path: &Path) {
     let elements = "facedetector ! facerecognizer attach-embedding=true interval=0";
     let frames = run_file("single_face.mp4", elements).expect("the clip plays");
@@ -204,11 +236,7 @@ pub fn enroll(path: &Path) {
         .embedding
         .clone()
         .expect("attach-embedding is set");
-    let model = Model::find("sface").expect("set up");
-    let id = ModelId {
-        name: "sface".into(),
-        sha256: model.read_weights().expect("set up").1,
-    };
+    let (id, _) = ModelId::of("sface").expect("set up");
     let mut gallery = Gallery::new(id, embedding.values.len());
     let row = Row {
         person: "selfie".into(),
@@ -227,7 +255,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of the media.
+    /// Reads a picture of the media.
     pub fn open(name: &str) -> Self {
         let rgb = image::open(media(name))
             .expect("a readable picture")
@@ -268,7 +296,7 @@ impl Picture {
     }
 }
 
-/// Runs `appsrc ! ELEMENTS ! appsink` over one picture.
+/// Runs `appsrc ! ELEMENTS ! appsink` on one picture.
 pub fn run_picture(picture: &Picture, elements: &str) -> Result<Frame> {
     let pipeline = Running::new(&format!(
         "appsrc name=in format=time ! {elements} ! appsink name=out sync=false"
@@ -283,8 +311,8 @@ pub fn run_picture(picture: &Picture, elements: &str) -> Result<Frame> {
     pipeline.next()?.context("no frame came out")
 }
 
-/// The face of `faces` that overlaps `rect` most, with the IoU.
-pub fn best<'a>(rect: &face_core::geometry::Rect, faces: &'a [Face]) -> Option<(&'a Face, f64)> {
+/// The face that overlaps `rect` most, with the IoU.
+pub fn best<'a>(rect: &face_meta::geometry::Rect, faces: &'a [Face]) -> Option<(&'a Face, f64)> {
     faces
         .iter()
         .map(|face| (face, face.rect.iou(rect)))

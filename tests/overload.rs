@@ -7,21 +7,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use face_core::meta;
 use glib::MainLoop;
 use gst::prelude::*;
 use gst_rtsp_server::prelude::*;
 
 use crate::{Running, init, media};
 
-/// A compressed frame and its time from the beginning of the clip.
+/// A compressed frame, and its time since the beginning of the clip.
 struct Unit {
     data: gst::Buffer,
     pts: u64,
     dts: u64,
 }
 
-/// The H.264 of a clip, as it is in the file.
+/// The H.264 stream of a clip, as in the file.
 fn units(clip: &str) -> Result<(gst::Caps, Vec<Unit>)> {
     let running = Running::new(&format!(
         "filesrc location=\"{}\" ! qtdemux ! h264parse config-interval=-1 ! \
@@ -42,10 +41,10 @@ fn units(clip: &str) -> Result<(gst::Caps, Vec<Unit>)> {
     Ok((caps.context("no caps")?, units.context("no times")?))
 }
 
-/// An RTSP server that repeats a clip for ever, with times that go on.
+/// An RTSP server that repeats a clip for ever, with continuing timestamps.
 pub struct Camera {
     port: i32,
-    /// The distance of its frames.
+    /// The time between two frames.
     pub frame: Duration,
     main_loop: MainLoop,
     stop: Arc<AtomicBool>,
@@ -53,8 +52,8 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Serves an H.264 clip of the media on loopback, as fast as `overload` times what one [`detector`] on
-    /// this machine, as it is now, can look at.
+    /// Serves an H.264 clip of the media on loopback, at `overload` times the rate at which one
+    /// [`detector`] on this machine can currently work.
     pub fn new(clip: &str, overload: u32) -> Result<Self> {
         init();
         let (caps, mut units) = units(clip)?;
@@ -144,18 +143,18 @@ impl Drop for Camera {
     }
 }
 
-/// A frame that left the line.
+/// A frame that left the pipeline.
 #[derive(Debug, Clone)]
 pub struct Passed {
     /// Running time, in ns.
     pub time: u64,
-    /// How long after that time it left, in ns: latency plus a constant.
+    /// How long after that time it left, in ns: the latency plus a constant.
     pub lag: i64,
     pub examined: bool,
     pub faces: usize,
 }
 
-/// What came of a stream.
+/// The results of a stream.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The running times of the frames before the first stage.
@@ -166,7 +165,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The latency of the start: the least of the first second.
+    /// The latency at the start: the smallest of the first second.
     pub fn start(&self) -> i64 {
         let second = self.passed.iter().take(25).map(|p| p.lag);
         second.min().unwrap_or_default()
@@ -184,12 +183,12 @@ impl Outcome {
         above
     }
 
-    /// Frames on which faces were looked for.
+    /// The number of frames that were examined.
     pub fn examined(&self) -> usize {
         self.passed.iter().filter(|p| p.examined).count()
     }
 
-    /// Of each frame that left, how long before it, in ns of the stream, faces were last looked for.
+    /// For each frame that left, the time in ns of the stream since the last examined frame.
     pub fn since_examined(&self) -> Vec<u64> {
         let mut last = None;
         let since = self.passed.iter().map(|p| {
@@ -201,7 +200,7 @@ impl Outcome {
         since.collect()
     }
 
-    /// Frames that came in and did not leave, or left in another order, but for one that is on its way.
+    /// Frames that arrived and did not leave, or that left out of order, except one in transit.
     pub fn lost(&self) -> usize {
         let left = self.passed.iter().map(|p| p.time);
         let same = self
@@ -213,7 +212,7 @@ impl Outcome {
         (self.came.len() - same).saturating_sub(1)
     }
 
-    /// The longest time between two frames that came in, in frames.
+    /// The longest time between two arriving frames, in frames.
     pub fn longest_gap(&self, frame: Duration) -> f64 {
         let gaps = self.came.windows(2).map(|w| w[1].abs_diff(w[0]));
         gaps.max().unwrap_or_default() as f64 / frame.as_nanos() as f64
@@ -229,14 +228,15 @@ fn times(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<(u64, u64)> {
     Some((now.nseconds(), time.nseconds()))
 }
 
-/// A line of stages behind a camera.
+/// A line of stages after a camera.
 pub struct Line {
     pub running: Running,
     outcome: Arc<Mutex<Outcome>>,
 }
 
 impl Line {
-    /// `rtspsrc ! decoder ! SCALE ! STAGES ! fakesink`, playing. The first stage is called `first`.
+    /// `rtspsrc ! decoder ! STAGES ! fakesink`, playing. The element before the stages is called
+    /// `first`.
     pub fn new(camera: &Camera, stages: &str) -> Result<Self> {
         let running = Running::new(&format!(
             "rtspsrc location={} protocols=tcp latency=100 ! rtph264depay ! avdec_h264 ! \
@@ -264,12 +264,12 @@ impl Line {
                 if let Some((buffer, (now, time))) =
                     info.buffer().and_then(|b| Some((b, times(pad, b)?)))
                 {
-                    let faces = meta::read(buffer);
+                    let faces = face_meta::read(buffer);
                     let mut outcome = passed.lock().unwrap_or_else(PoisonError::into_inner);
                     outcome.passed.push(Passed {
                         time,
                         lag: now as i64 - time as i64,
-                        examined: meta::examined(buffer).unwrap_or(true),
+                        examined: face_meta::examined(buffer).unwrap_or(true),
                         faces: faces.len(),
                     });
                     let tracks = faces.iter().filter_map(|f| Some(f.track?.id));
@@ -283,7 +283,7 @@ impl Line {
         Ok(Self { running, outcome })
     }
 
-    /// What came of it so far.
+    /// Passes the results so far to `at`.
     pub fn look<T>(&self, at: impl FnOnce(&Outcome) -> T) -> T {
         at(&self.outcome.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -295,7 +295,7 @@ impl Line {
         std::mem::take(&mut outcome.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A number out of an element's `stats`.
+    /// Reads a number from an element's `stats`.
     pub fn stat(&self, element: &str, field: &str) -> u64 {
         let stats: gst::Structure = self.running.element(element).property("stats");
         stats.get(field).expect("a field of `stats`")

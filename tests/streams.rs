@@ -1,6 +1,7 @@
-//! Streams that change, jump, stop short or are hardly any: sizes, flushes, gaps, missing times.
+//! Streams that change, jump, end early or are almost empty: sizes, flushes, gaps, missing
+//! timestamps.
 
-use face_core::meta::{self, Face};
+use face_meta::Face;
 use face_tests::feed::{Feed, add_region, at, ended, enroll};
 use face_tests::{Frame, Picture, Running, best, media, run_file, run_picture};
 use gst::prelude::*;
@@ -98,7 +99,7 @@ fn a_flush_ends_tracks_and_votes() {
     let show = |picture, index| feed.show(picture, index).expect("passes").faces;
     let first = show(&group, 0);
     assert_eq!(tracks(&first), [1, 2, 3, 4, 5, 6]);
-    // A blurred picture makes other distances, so that the votes remember it.
+    // A blurred picture gives other distances, which the votes remember.
     let blurred = group.resized(320, 222).resized(group.width, group.height);
     let second = show(&blurred, 1);
     assert!(!same_faces(&first, &second));
@@ -108,7 +109,7 @@ fn a_flush_ends_tracks_and_votes() {
     let again = show(&group, 0);
     assert_eq!(tracks(&again), [7, 8, 9, 10, 11, 12], "no id comes back");
     assert!(same_faces(&first, &again), "votes are dropped");
-    // A new stream on the same pad does the same.
+    // A new stream on the same pad has the same effect.
     feed.begin();
     feed.caps(&group.caps());
     feed.segment();
@@ -140,7 +141,7 @@ fn seeking_in_a_file() {
         ended(&std::iter::from_fn(message).collect::<Vec<_>>())
     };
     running.play().expect("starts");
-    // Without their samples: appsink 1.22 wants its own back before it changes its caps.
+    // Drops the samples: appsink 1.22 wants its own back before it changes its caps.
     let frames = |count: usize| -> Vec<(Option<u64>, Vec<Face>)> {
         let next = || running.next().expect("no error").expect("a frame");
         let parts = |frame: Frame| (frame.pts, frame.faces);
@@ -197,7 +198,7 @@ fn frames_of_hardly_any_pixels() {
                 for index in 0..2 {
                     let mut buffer = sample.buffer().expect("a buffer").copy();
                     buffer.make_mut().set_pts(at(index));
-                    // A stranger's region over all of it, so that every stage looks at the pixels.
+                    // A foreign region over the whole frame, so that every stage reads the pixels.
                     add_region(&mut buffer, "face", (0, 0, width, height), 0);
                     let frame = feed.pass(buffer).expect("passes");
                     let what = format!("{width}x{height} {format}");
@@ -243,7 +244,7 @@ fn gaps() {
     let feed = Feed::new(STAGES, &group.caps()).expect("starts");
     let first = feed.show(&group, 0).expect("passes");
     for index in 1..6 {
-        // Neither an event nor a buffer without content is a frame without faces.
+        // Neither a gap event nor a buffer without content counts as a frame without faces.
         let gap = gst::event::Gap::builder(at(2 * index - 1)).duration(at(1));
         assert!(feed.event(gap.build()));
         let mut empty = gst::Buffer::new();
@@ -252,7 +253,7 @@ fn gaps() {
         writable.set_flags(gst::BufferFlags::GAP | gst::BufferFlags::DROPPABLE);
         let passed = feed.pass(empty).expect("passes");
         assert!(passed.faces.is_empty());
-        // videorate marks the frames that it repeats: they are frames all the same.
+        // `videorate` marks the frames that it repeats as gaps. They are still frames.
         let mut repeated = group.buffer(at(2 * index));
         repeated.make_mut().set_flags(gst::BufferFlags::GAP);
         let frame = feed.pass(repeated).expect("passes");
@@ -278,7 +279,7 @@ fn buffers_without_a_time() {
         assert_eq!(tracks(&frame.faces), [1, 2, 3, 4, 5, 6]);
         assert!(frame.faces.iter().all(|f| f.age.is_some()));
     }
-    // The frame rate stands in for the clock: lost tracks end after `max-lost`.
+    // The frame rate replaces the clock: lost tracks end after `max-lost`.
     let black = Picture::black(group.width, group.height);
     for _ in 0..30 {
         timeless(&black);
@@ -304,7 +305,7 @@ fn a_detector_that_looks_at_every_fourth_frame() {
     for (index, (frame, every)) in some.iter().zip(&all).enumerate() {
         let due = index % 4 == 0;
         let buffer = frame.sample.buffer().expect("a buffer");
-        assert_eq!(meta::examined(buffer), Some(due), "frame {index}");
+        assert_eq!(face_meta::examined(buffer), Some(due), "frame {index}");
         let [expected] = every.faces.as_slice() else {
             continue;
         };
@@ -349,12 +350,12 @@ fn a_tracker_takes_frames_that_nobody_can_map() {
             let frame = feed.pass(buffer).expect("passes");
             assert_eq!(tracks(&frame.faces), [1]);
         }
-        // A stage that needs the pixels refuses instead of failing later.
+        // A stage that needs the pixels refuses at once instead of failing later.
         assert!(Feed::new("facedetector", &caps).is_err());
     }
 }
 
-/// A face that is cut by the frame's edge: the region is clipped, the exact box is not.
+/// For a face cut by the frame's edge, the region is clipped and the exact box is not.
 #[test]
 fn faces_across_the_edge() {
     let portrait = Picture::open("45-m7-di-ph.jpg");

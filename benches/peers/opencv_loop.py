@@ -17,7 +17,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
     parser.add_argument("--models", required=True, help="folder of yunet.onnx, sface.onnx, dlib-age.onnx")
-    parser.add_argument("--frames", type=int, default=0, help="stop after so many frames (0 = all)")
+    parser.add_argument("--frames", type=int, default=0, help="stop after this many frames (0 = all)")
     args = parser.parse_args()
 
     capture = cv2.VideoCapture(args.clip)

@@ -33,7 +33,7 @@ on_frame (GstPad *pad, GstPadProbeInfo *info, gpointer frames)
     box = gst_structure_get_value (face, "box");
     if (!box || !GST_VALUE_HOLDS_ARRAY (box) || gst_value_array_get_size (box) != 4)
       continue;
-    /* The exact box, in parts of the region's size. */
+    /* The exact box, relative to the region's size. */
     for (guint i = 0; i < 4; i++)
       part[i] = g_value_get_double (gst_value_array_get_value (box, i));
     gst_structure_get_uint64 (face, "track", &track);
@@ -65,8 +65,9 @@ main (int argc, char **argv)
     g_printerr ("usage: faces VIDEO [GALLERY]\n");
     return 2;
   }
-  GstElement *pipeline = gst_parse_launch ("filesrc name=file ! decodebin ! facedetector"
-      " ! facetracker ! facerecognizer name=who ! faceagegender ! fakesink name=end", &error);
+  GstElement *pipeline = gst_parse_launch ("filesrc name=file ! decodebin ! videoconvert"
+      " ! videoflip video-direction=auto ! facedetector ! facetracker"
+      " ! facerecognizer name=who ! faceagegender ! fakesink name=end", &error);
   if (error) {
     g_printerr ("%s\n", error->message);
     return 1;

@@ -42,8 +42,9 @@ def draw(pixels, size, stride, box):
 
 Gst.init(None)
 source = Gst.parse_launch(
-    "filesrc name=file ! decodebin ! facedetector ! facetracker ! videoconvert"
-    " ! video/x-raw,format=RGB ! appsink name=frames sync=false max-buffers=4")
+    "filesrc name=file ! decodebin ! videoconvert ! videoflip video-direction=auto ! facedetector"
+    " ! facetracker ! videoconvert ! video/x-raw,format=RGB"
+    " ! appsink name=frames sync=false max-buffers=4")
 source.get_by_name("file").set_property("location", sys.argv[1])
 target = Gst.parse_launch(
     "appsrc name=frames format=time block=true max-bytes=20000000"

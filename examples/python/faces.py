@@ -24,7 +24,7 @@ def on_frame(pad, info):
         if not region:
             continue
         face = known.get_value(field)
-        # The exact box, in parts of the region's size.
+        # The exact box, relative to the region's size.
         x, y, w, h = face.get_value("box")
         x, y = region.x + x * region.w, region.y + y * region.h
         w, h = w * region.w, h * region.h
@@ -37,8 +37,8 @@ def on_frame(pad, info):
 
 
 pipeline = Gst.parse_launch(
-    "filesrc name=file ! decodebin ! facedetector ! facetracker ! facerecognizer name=who"
-    " ! faceagegender ! fakesink name=end")
+    "filesrc name=file ! decodebin ! videoconvert ! videoflip video-direction=auto ! facedetector"
+    " ! facetracker ! facerecognizer name=who ! faceagegender ! fakesink name=end")
 pipeline.get_by_name("file").set_property("location", sys.argv[1])
 if len(sys.argv) > 2:
     pipeline.get_by_name("who").set_property("gallery", sys.argv[2])

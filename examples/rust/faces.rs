@@ -7,7 +7,7 @@ fn print(frame: u64, sample: &gst::Sample) {
     let Some(buffer) = sample.buffer() else {
         return;
     };
-    for face in face_core::meta::read(buffer) {
+    for face in face_meta::read(buffer) {
         println!(
             "frame {frame} box {:.1} {:.1} {:.1} {:.1} track {} age {:.1} name {}",
             face.rect.x,
@@ -26,8 +26,8 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let video = args.next().context("usage: faces VIDEO [GALLERY]")?;
     let pipeline = gst::parse::launch(
-        "filesrc name=file ! decodebin ! facedetector ! facetracker ! facerecognizer name=who \
-         ! faceagegender ! appsink name=end sync=false",
+        "filesrc name=file ! decodebin ! videoconvert ! videoflip video-direction=auto ! facedetector \
+         ! facetracker ! facerecognizer name=who ! faceagegender ! appsink name=end sync=false",
     )?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().ok();
     let pipeline = pipeline.context("several elements are a pipeline")?;
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     });
     end.context("an appsink")?.set_callbacks(callbacks.build());
 
-    // What fails is told on the bus.
+    // Errors arrive on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let ends = [gst::MessageType::Eos, gst::MessageType::Error];

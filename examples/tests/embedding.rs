@@ -1,5 +1,5 @@
-//! The programs in C, Python and Rust, built and run as a user does: they print what `facemetajson`
-//! writes, and docs/embedding.md shows them as they are.
+//! Builds and runs the programs in C, Python and Rust as a user does. They print what
+//! `facemetajson` writes, and docs/embedding.md shows them unchanged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,11 +7,11 @@ use std::process::Command;
 use face_tests::{media, plugins, root};
 use serde_json::Value;
 
-/// Runs `command` with the built plugins and a registry in `folder`; what it printed.
+/// Runs `command` with the built plugins and a registry in `folder`. Returns what it printed.
 fn output(command: &mut Command, folder: &Path) -> String {
     let output = command
         .env("GST_PLUGIN_PATH", plugins())
-        // A registry of its own, so that the user's stays as it is.
+        // A separate registry, so that the user's stays unchanged.
         .env("GST_REGISTRY", folder.join("registry.bin"))
         .output()
         .unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -21,7 +21,7 @@ fn output(command: &mut Command, folder: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The Python that Debian's packages are for, which need not be the first on the PATH.
+/// The Python for which Debian's packages are installed. It need not be the first on the PATH.
 fn python() -> &'static str {
     let system = "/usr/bin/python3";
     if Path::new(system).is_file() {
@@ -31,7 +31,7 @@ fn python() -> &'static str {
     }
 }
 
-/// The example in C, built in `folder`.
+/// Builds the C example in `folder`.
 fn build_c(folder: &Path) -> PathBuf {
     let program = folder.join("faces");
     let line = "cc -Wall -Wextra -Wno-unused-parameter -Werror \"$0\" -o \"$1\" \
@@ -44,7 +44,7 @@ fn build_c(folder: &Path) -> PathBuf {
     program
 }
 
-/// What the programs should print, from the lines of `facemetajson`.
+/// The expected output, from the lines of `facemetajson`.
 fn expected(json: &str) -> String {
     let lines = json.lines().map(|l| serde_json::from_str(l).expect("JSON"));
     let mut out = String::new();
@@ -90,12 +90,13 @@ fn all_print_what_facemetajson_writes() {
     ];
     for mut program in programs {
         let printed = output(program.args([&clip, &gallery]), folder);
-        // The same numbers are rounded in different places: 0.05 up or down.
+        // The same numbers are rounded at different places, so they may differ by one in the last
+        // decimal.
         same(&printed, &expected);
     }
 }
 
-/// Fails unless both have the same words, numbers with decimals within a tenth.
+/// Fails unless both have the same words. Numbers with decimals may differ by a tenth.
 fn same(printed: &str, expected: &str) {
     assert_eq!(printed.lines().count(), expected.lines().count());
     for (line, wanted) in printed.lines().zip(expected.lines()) {
@@ -140,7 +141,7 @@ fn a_file_that_is_no_video_is_an_error() {
     }
 }
 
-/// How many pixels of a picture, as red, green and blue, are of the green that `draw.py` draws.
+/// The number of pixels of a packed RGB picture that have the green of `draw.py`.
 fn green_pixels(picture: &[u8]) -> usize {
     let pixels = picture.chunks_exact(3);
     pixels
@@ -170,7 +171,7 @@ fn boxes_are_drawn_in_python() {
     let pictures: Vec<_> = pictures.chunks(640 * 360 * 3).collect();
     assert_eq!(pictures.len(), 72);
     for picture in pictures {
-        // Twice the sides of the face's box, three pixels wide: some 2000.
+        // The perimeter of the face's box, three pixels wide: about 2000.
         assert!((1000..4000).contains(&green_pixels(picture)));
     }
 }

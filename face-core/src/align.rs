@@ -1,14 +1,14 @@
-//! Aligned face chips: where a model's input lies on a frame, from the face's landmarks.
+//! Aligned face chips: maps a model's input onto the frame by the face's landmarks.
 
 use crate::error::Error;
-use crate::geometry::{Landmarks, Point, Rect, Similarity};
-use crate::image::{Picture, ReadFrame, Sampler, UnreadableFrame, warp_rows};
-use crate::meta::Face;
+use crate::image::{Picture, PixelShape, ReadFrame, Sampler, UnreadableFrame, warp_rows};
 use crate::model::Template;
 use crate::session::Runner;
+use face_meta::Face;
+use face_meta::geometry::{Landmarks, Point, Rect, Similarity};
 
-/// Mean places of the landmarks in a detected box, in fractions of its sides, made symmetric:
-/// measured on 36 faces of the test media (standard deviation 0.05 to 0.1 across, 0.03 down).
+/// Mean positions of the landmarks in a detected box, as fractions of its sides, made symmetric.
+/// Measured on 36 faces of the test media (standard deviation 0.05 to 0.1 across, 0.03 down).
 const IN_BOX: [(f64, f64); 5] = [
     (0.2706, 0.3792),
     (0.7294, 0.3792),
@@ -17,14 +17,16 @@ const IN_BOX: [(f64, f64); 5] = [
     (0.6985, 0.7297),
 ];
 
-/// Where the landmarks of an upright frontal face in `rect` would be: for boxes of detectors that
-/// give none.
+/// Where the landmarks of an upright frontal face in `rect` would be. For detectors that give no
+/// landmarks.
 pub fn landmarks_in(rect: &Rect) -> Landmarks {
     IN_BOX.map(|(x, y)| Point::new(rect.x + x * rect.w, rect.y + y * rect.h))
 }
 
-/// The transform from pixel indices of a model's input to pixel indices of the frame, by the least
-/// squares over the template's points. `None` if the landmarks coincide or are no numbers.
+/// The transform from pixel indices of a model's input to indices of square pixels of the frame
+/// ([`PixelShape`]), in which the landmarks are given: the
+/// least-squares fit over the template's points. `None` if the landmarks coincide or are not
+/// finite.
 pub fn to_source(template: &Template, landmarks: &Landmarks) -> Option<Similarity> {
     let [.., right_mouth, left_mouth] = *landmarks;
     let mouth = Point::new(
@@ -37,8 +39,8 @@ pub fn to_source(template: &Template, landmarks: &Landmarks) -> Option<Similarit
         .map(|&(i, _)| landmarks.get(i).copied().unwrap_or(mouth))
         .collect();
     let on_input: Vec<Point> = points.iter().map(|&(_, p)| p).collect();
-    // Fitted in this direction, as OpenCV and dlib do, then turned around: the residual of the fit
-    // counts in pixels of the input.
+    // Fitted in this direction and then inverted, as OpenCV and dlib do: the residual of the fit is
+    // then in pixels of the input.
     Some(Similarity::fit(&on_frame, &on_input)?.inverse())
 }
 
@@ -51,7 +53,8 @@ pub struct Chips {
 
 impl Chips {
     /// Fills the runner's input (1, 3, H, W) with the face, aligned as its descriptor says. A face
-    /// without landmarks gets those of a frontal face in its box. `false` if the face has no extent.
+    /// without landmarks gets those of a frontal face in its box. Returns `false` if the face has
+    /// no extent.
     pub fn fill(
         &mut self,
         frame: &ReadFrame,
@@ -63,12 +66,18 @@ impl Chips {
             return Ok(false);
         };
         let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
+        let pixels = PixelShape::of(frame.info());
+        let landmarks = pixels.landmarks(&landmarks);
         let Some(to_source) = to_source(&alignment.template, &landmarks) else {
             return Ok(false);
         };
         let [_, _, height, width] = runner.shape();
         let size = (width, height);
-        let picture = Picture::new(frame, warp_rows(&to_source, size), &mut self.unpacked)?;
+        let picture = Picture::new(
+            frame,
+            warp_rows(&to_source, size, pixels),
+            &mut self.unpacked,
+        )?;
         self.sampler.warp(
             &picture,
             &to_source,
@@ -80,13 +89,13 @@ impl Chips {
     }
 }
 
-/// A runner for one aligned face of a model whose input has a fixed size.
+/// A runner for one aligned face, for a model whose input has a fixed size.
 pub fn chip_runner(
     session: &std::sync::Arc<crate::session::SharedSession>,
 ) -> Result<Runner, Error> {
     let descriptor = &session.descriptor;
     let Some((height, width)) = descriptor.fixed_size() else {
-        return Err(session.unfit("its descriptor fixes no height and width of the input"));
+        return Err(session.unfit("its descriptor does not fix the height and width of the input"));
     };
     if descriptor.alignment.is_none() {
         return Err(session.unfit("its descriptor has no `alignment`"));
@@ -108,7 +117,7 @@ mod tests {
             left_mouth: None,
             mouth: Some([50.0, 80.0]),
         };
-        // The same face, twice as large and moved.
+        // The same face, twice as large and shifted.
         let on_frame = [
             (160.0, 180.0),
             (240.0, 180.0),

@@ -1,26 +1,29 @@
-//! What the elements of all stages do alike.
+//! What the elements of all stages have in common.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use face_meta::Face;
 use glib::{ParamSpec, Value};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::late::{Budget, Late, Lateness, Share};
 use crate::model::Model;
-use crate::session::{self, Options, PROVIDERS, SharedSession};
+use crate::session::{self, Options, SharedSession};
 use crate::stats::{Stats, Work};
 
-/// The properties that all inference stages have.
+/// The properties of all inference stages.
 #[derive(Debug, Clone)]
 pub struct Inference {
-    /// Name or path.
+    /// The name of a model, or the path of its file.
     pub model: String,
     pub options: Options,
 }
@@ -45,8 +48,10 @@ impl Inference {
             glib::ParamSpecString::builder("execution-provider")
                 .nick("Execution provider")
                 .blurb(&format!(
-                    "What runs the model: cpu, {}",
-                    PROVIDERS.join(", ")
+                    "What runs the model: {}",
+                    [&["cpu"], session::built_in().as_slice()]
+                        .concat()
+                        .join(", ")
                 ))
                 .default_value("cpu")
                 .mutable_ready()
@@ -64,7 +69,7 @@ impl Inference {
         ]
     }
 
-    /// Takes one of [`properties`](Self::properties); `false` if it is another.
+    /// Sets one of [`properties`](Self::properties). Returns `false` if `name` is not one of them.
     pub fn set(&mut self, name: &str, value: &Value) -> bool {
         let text = || {
             value
@@ -97,14 +102,14 @@ impl Inference {
     }
 }
 
-/// Loads an element's models on threads of their own as soon as it leaves the state NULL. GStreamer
-/// starts one element after the other; this way all load at once. What goes wrong is left to the
-/// element's start, which loads again what it does not find loaded.
+/// Loads an element's models on separate threads as soon as it leaves the state NULL. GStreamer
+/// starts elements one after the other; this way, all models load at once. Errors are left to the
+/// element's start, which loads again what failed.
 #[derive(Default)]
 pub struct Preload(Mutex<Vec<JoinHandle<Option<Arc<SharedSession>>>>>);
 
 impl Preload {
-    /// Does the element's `change`. Call [`end`](Self::end) at the end of its start.
+    /// Performs the element's `change`. Call [`end`](Self::end) at the end of its start.
     pub fn change_state(
         &self,
         transition: gst::StateChange,
@@ -122,7 +127,7 @@ impl Preload {
     }
 
     fn begin(&self, inference: &Inference) {
-        // Those of a start that was not followed by a stop.
+        // Threads left by a start that no stop followed.
         self.end();
         let threads = inference.model.split(',').filter_map(|model| {
             let (model, options) = (model.trim().to_owned(), inference.options.clone());
@@ -132,27 +137,28 @@ impl Preload {
                 .ok()
         });
         let threads = threads.collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        *self.0.lock() = threads;
     }
 
-    /// Waits for the threads and lets go of the models: the element holds those that it uses.
+    /// Waits for the threads and releases the models. The element holds those that it uses.
     pub fn end(&self) {
-        let threads = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.0.lock());
         for thread in threads {
-            // A panic in there was reported by the start, too.
+            // If a thread panicked, the start has reported it.
             let _ = thread.join();
         }
     }
 }
 
-/// An element may be disposed of without a change to NULL.
+/// An element may be disposed of without going to NULL.
 impl Drop for Preload {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-/// Defines the enum `Late` of an element's property `late`, as the type `$name`: two plugins cannot share one.
+/// Defines the enum `Late` for an element's property `late`, with the type name `$name`: two
+/// plugins cannot share a type.
 #[macro_export]
 macro_rules! late_enum {
     ($name:tt) => {
@@ -164,11 +170,11 @@ macro_rules! late_enum {
             #[enum_value(name = "drop-work in a live pipeline, wait in others", nick = "auto")]
             Auto,
             #[enum_value(
-                name = "Leave inferences out when behind; every frame passes",
+                name = "Skip inferences when late; every frame passes",
                 nick = "drop-work"
             )]
             DropWork,
-            #[enum_value(name = "Make all frames behind wait", nick = "wait")]
+            #[enum_value(name = "Make later frames wait", nick = "wait")]
             Wait,
         }
 
@@ -177,7 +183,7 @@ macro_rules! late_enum {
                 use gst::prelude::*;
                 glib::ParamSpecEnum::builder_with_default("late", Self::default())
                     .nick("Late")
-                    .blurb("What to do when frames come faster than they are worked on")
+                    .blurb("What to do when frames arrive faster than they can be processed")
                     .mutable_playing()
                     .build()
             }
@@ -195,16 +201,16 @@ macro_rules! late_enum {
     };
 }
 
-/// When the frames of an element come in, and what is left out because of it.
+/// When an element's frames arrive, and how much work it skips as a result.
 #[derive(Debug, Default)]
 pub struct Timing {
     lateness: Mutex<Lateness>,
-    /// Whether the pipeline is live, once it was asked.
+    /// Whether the pipeline is live, once it has been asked.
     live: Mutex<Option<bool>>,
 }
 
-/// The running times, in ns, of the clock when a frame came in, and of the frame. `None` without a
-/// clock or a timestamp.
+/// Running times in ns: of the clock when a frame arrived, and of the frame. `None` without a clock
+/// or a timestamp.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     clock: Option<u64>,
@@ -212,21 +218,13 @@ pub struct Arrival {
 }
 
 impl Timing {
-    fn lateness(&self) -> MutexGuard<'_, Lateness> {
-        self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn live(&self) -> MutexGuard<'_, Option<bool>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins anew.
+    /// Starts afresh.
     pub fn reset(&self) {
-        self.lateness().reset();
-        *self.live() = None;
+        self.lateness.lock().reset();
+        *self.live.lock() = None;
     }
 
-    /// Takes what an event from upstream says. Call it for all of them.
+    /// Handles an event from upstream. Call it for every one.
     pub fn sink_event(&self, event: &gst::Event) {
         match event.view() {
             gst::EventView::FlushStop(_) | gst::EventView::StreamStart(_) => self.reset(),
@@ -234,15 +232,15 @@ impl Timing {
                 let structure = caps.caps().structure(0);
                 let rate = structure.and_then(|s| s.get::<gst::Fraction>("framerate").ok());
                 let (frames, seconds) = rate.map_or((0, 1), |r| (r.numer(), r.denom()));
-                self.lateness().set_rate(frames, seconds);
-                *self.live() = None;
+                self.lateness.lock().set_rate(frames, seconds);
+                *self.live.lock() = None;
             }
             _ => {}
         }
     }
 
-    /// Takes what an event from downstream says. Answers whether it is to go no further: an element
-    /// that leaves work out lets nobody leave frames out, as decoders do, until that is all that is left.
+    /// Handles an event from downstream. Returns whether to drop it: an element that skips work
+    /// keeps QoS from decoders, so that they drop no frames, until skipping is no longer enough.
     pub fn src_event(
         &self,
         element: &impl IsA<gst::Element>,
@@ -255,14 +253,14 @@ impl Timing {
         let (_, _, jitter, Some(time)) = qos.get() else {
             return false;
         };
-        let live = *self.live();
-        let mut lateness = self.lateness();
+        let live = *self.live.lock();
+        let mut lateness = self.lateness.lock();
         lateness.downstream(time.nseconds(), jitter);
         late.drops_work(live == Some(true))
             && !now(element).is_some_and(|now| lateness.is_exhausted(now))
     }
 
-    /// A frame came in. Call it for all of them.
+    /// Records that a frame arrived. Call it for every one.
     pub fn arrival<T: IsA<gst_base::BaseTransform>>(
         &self,
         element: &T,
@@ -276,11 +274,11 @@ impl Timing {
             clock: now(element.upcast_ref()),
             frame: time.map(gst::ClockTime::nseconds),
         };
-        self.lateness().see(arrival.frame);
+        self.lateness.lock().see(arrival.frame);
         arrival
     }
 
-    /// How much of the work that is due on a frame is to be done. `busy`: whatever would do it is at work.
+    /// How much of the work due on a frame to do. `busy`: the worker is already at work.
     pub fn share<T: IsA<gst_base::BaseTransform>>(
         &self,
         element: &T,
@@ -291,20 +289,22 @@ impl Timing {
         if !late.drops_work(late == Late::Auto && self.is_live(element)) {
             return Share::All;
         }
-        self.lateness().judge(arrival.clock, arrival.frame, busy)
+        self.lateness
+            .lock()
+            .judge(arrival.clock, arrival.frame, busy)
     }
 
-    /// What was to be done on a frame got no turn in time.
+    /// Records that the work on a frame got no turn in time.
     pub fn gave_up(&self) {
-        self.lateness().gave_up();
+        self.lateness.lock().gave_up();
     }
 
-    /// Work ended that took so long.
+    /// Records that work ended, and how long it `took`.
     pub fn worked(&self, element: &impl IsA<gst::Element>, took: Duration) {
-        self.lateness().worked(now(element), took);
+        self.lateness.lock().worked(now(element), took);
     }
 
-    /// The faces of a frame were worked on; what became of its budget.
+    /// Records how the budget of a frame was spent on its faces.
     pub fn spent<F: Fn() -> Share>(
         &self,
         element: &impl IsA<gst::Element>,
@@ -320,19 +320,19 @@ impl Timing {
     }
 
     fn is_live<T: IsA<gst_base::BaseTransform>>(&self, element: &T) -> bool {
-        let known = *self.live();
+        let known = *self.live.lock();
         known.unwrap_or_else(|| {
             let mut query = gst::query::Latency::new();
-            // Sources that do not know are files.
+            // Sources that cannot answer are files.
             let live = element.sink_pad().peer_query(&mut query) && query.result().0;
-            *self.live() = Some(live);
+            *self.live.lock() = Some(live);
             live
         })
     }
 }
 
-/// `None` as well where a segment is played backwards from no known end, of which GStreamer makes a critical
-/// warning.
+/// `None` also for a segment that is played backwards from an unknown end, for which GStreamer
+/// would log a critical warning.
 fn running_time(
     segment: &gst::FormattedSegment<gst::ClockTime>,
     time: Option<gst::ClockTime>,
@@ -347,8 +347,8 @@ fn now(element: &impl IsA<gst::Element>) -> Option<u64> {
     element.current_running_time().map(gst::ClockTime::nseconds)
 }
 
-/// Raw video in system memory, in any format. Those that decoders and cameras give, and that are
-/// read in place, come first: a converter in front chooses the first that it can make.
+/// Raw video in system memory, in any format. The formats of decoders and cameras, which are read
+/// in place, come first: a converter upstream picks the first that it can make.
 pub fn pixel_caps() -> gst::Caps {
     use gst_video::VideoFormat::*;
     let preferred = [
@@ -381,8 +381,8 @@ pub fn pad_templates(caps: &gst::Caps) -> Vec<gst::PadTemplate> {
     .collect()
 }
 
-/// Runs an in-place stage on the buffer that waits in a `BaseTransform`, as [`work_on`] does. An error
-/// is posted on the bus.
+/// Runs an in-place stage on the buffer that waits in a `BaseTransform`, as [`work_on`] does. Posts
+/// errors on the bus.
 pub fn in_place<T>(
     stage: &T,
     stats: &Stats,
@@ -405,9 +405,9 @@ where
     }
 }
 
-/// Runs an in-place stage on a buffer: `work` may change its metadata; the memory is shared, never
-/// copied. A gap without content passes as it is. The time goes into `stats`, with what `work`
-/// counts.
+/// Runs an in-place stage on a buffer. `work` may change the metadata; the memory is shared, never
+/// copied. A gap without content passes unchanged. The time and what `work` counts are added to
+/// `stats`.
 pub fn work_on(
     mut buffer: gst::Buffer,
     stats: &Stats,
@@ -419,15 +419,15 @@ pub fn work_on(
     Ok(buffer)
 }
 
-/// Answers upstream's allocation query for a stage that holds `held` frames: with what downstream proposes, so
-/// many more buffers, and no offer to crop.
+/// Answers upstream's allocation query for a stage that holds `held` frames: downstream's proposal,
+/// with `held` more buffers and without the offer to crop.
 pub fn propose_allocation<T: BaseTransformImpl>(
     stage: &T,
     decide_query: Option<&gst::query::Allocation>,
     query: &mut gst::query::Allocation,
     held: u32,
 ) -> Result<(), gst::LoggableError> {
-    // Whoever does not answer asks for nothing.
+    // If downstream does not answer, it asks for nothing.
     let _ = stage.parent_propose_allocation(decide_query, query);
     want_whole_frames(query);
     if held > 0 {
@@ -436,12 +436,12 @@ pub fn propose_allocation<T: BaseTransformImpl>(
     Ok(())
 }
 
-/// Asks upstream, in the answer to its allocation query, for `more` buffers than downstream does.
+/// Asks upstream, in the answer to its allocation query, for `more` buffers than downstream wants.
 fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
     let pools: Vec<_> = query.allocation_pools().collect();
     for (i, (pool, size, min, max)) in (0..).zip(&pools) {
         let min = min.saturating_add(more);
-        // A pool that does not have as many is of no use; upstream makes its own.
+        // A pool that cannot hold that many is useless; upstream makes its own.
         let pool = pool.as_ref().filter(|_| *max == 0 || *max >= min);
         let max = if pool.is_some() { *max } else { 0 };
         query.set_nth_allocation_pool(i, pool, *size, min, max);
@@ -453,19 +453,56 @@ fn ask_for_buffers(query: &mut gst::query::Allocation, more: u32) {
     }
 }
 
-/// Adds an element's `own` latency to the answer of upstream. Sums that are no times become the longest time:
-/// a maximum below the minimum would make a live pipeline fail.
+/// Adds an element's `own` latency to upstream's answer. Sums that overflow become the longest
+/// time: a maximum below the minimum would make a live pipeline fail.
 pub fn add_latency(query: &mut gst::query::Latency, own: gst::ClockTime) {
     let (live, min, max) = query.result();
     let longer = |time: gst::ClockTime| time.saturating_add(own);
     query.set(live, longer(min), max.map(longer));
 }
 
-/// Takes the offer to crop by metadata out of the answer to upstream's allocation query: the frame of a
-/// buffer is what its caps say.
+/// Removes the offer of crop metadata from the answer to upstream's allocation query: frames must
+/// be as their caps say.
 fn want_whole_frames(query: &mut gst::query::Allocation) {
     while let Some(crop) = query.find_allocation_meta::<gst_video::VideoCropMeta>() {
         query.remove_nth_allocation_meta(crop);
+    }
+}
+
+/// The number of frames without a detector upstream after which to warn.
+const UNEXAMINED: u32 = 50;
+
+/// Warns once if there is no detector upstream of a stage.
+#[derive(Debug, Default)]
+pub struct Front(AtomicU32);
+
+impl Front {
+    /// Call this at every start.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Records whether a frame was examined.
+    pub fn see(&self, element: &impl IsA<gst::Element>, buffer: &gst::BufferRef, faces: &[Face]) {
+        let before = self.0.load(Ordering::Relaxed);
+        if before > UNEXAMINED {
+            return;
+        }
+        // Foreign detectors do not set this, but add faces.
+        if !faces.is_empty() || face_meta::examined(buffer).is_some() {
+            return self.0.store(UNEXAMINED + 1, Ordering::Relaxed);
+        }
+        self.0.store(before + 1, Ordering::Relaxed);
+        if before == UNEXAMINED {
+            gst::element_warning!(
+                element,
+                gst::ResourceError::Settings,
+                (
+                    "no detector has examined these frames: put facedetector in front of {}",
+                    element.upcast_ref().name()
+                )
+            );
+        }
     }
 }
 

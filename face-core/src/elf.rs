@@ -1,5 +1,5 @@
-//! Whether a shared object is whole. The dynamic loader maps a file that was cut short as if it were
-//! not, and the process dies of SIGBUS; this looks at the sizes in the file's headers first.
+//! Whether a shared object is complete. The dynamic loader maps a truncated file like any other,
+//! and the process then dies of SIGBUS. This checks the sizes in the file's headers first.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,8 +15,8 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(value)
 }
 
-/// The length that the headers of a 64-bit little-endian ELF file demand; `None` for other files,
-/// which are left to the loader to judge.
+/// The length that the headers of a 64-bit little-endian ELF file demand. `None` for other files,
+/// which the loader judges.
 fn least_length(file: &File) -> Option<u64> {
     let mut header = [0; HEADER];
     file.read_exact_at(&mut header, 0).ok()?;
@@ -43,8 +43,8 @@ fn least_length(file: &File) -> Option<u64> {
     Some(least)
 }
 
-/// Fails with the cause if the library at `path` was cut short. A name without a file of that name
-/// is one that the loader searches for.
+/// Fails with the cause if the library at `path` was truncated. If there is no such file, `path` is
+/// a name for the loader to search.
 pub fn check_whole(path: &Path) -> Result<(), String> {
     let Ok(file) = File::open(path) else {
         return Ok(());
@@ -52,7 +52,7 @@ pub fn check_whole(path: &Path) -> Result<(), String> {
     let length = file.metadata().map_or(0, |m| m.len());
     match least_length(&file) {
         Some(least) if least > length => Err(format!(
-            "{} is damaged: it has {length} bytes of at least {least}",
+            "{} is damaged: it has {length} bytes, but needs at least {least}",
             path.display()
         )),
         _ => Ok(()),
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn cut_anywhere_is_noticed() {
-        // Any whole ELF file does: this program.
+        // Any whole ELF file will do, such as this program.
         let program = std::env::current_exe().expect("this test");
         assert_eq!(check_whole(&program), Ok(()));
         let whole = std::fs::read(&program).expect("readable");

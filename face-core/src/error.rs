@@ -1,14 +1,14 @@
-//! Errors, each saying what was tried, why it failed and what to do about it.
+//! Errors. Each says what was tried, why it failed and what to do about it.
 
 use std::path::PathBuf;
 
 /// What can go wrong between a property and a result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that is not where it was looked for.
+    /// A file that was not found.
     #[error("{0}")]
     NotFound(String),
-    /// A file that exists and cannot be read.
+    /// A file that exists but cannot be read.
     #[error("cannot read {}: {cause}", path.display())]
     Unreadable {
         path: PathBuf,
@@ -20,7 +20,7 @@ pub enum Error {
         path: PathBuf,
         cause: std::io::Error,
     },
-    /// A file whose content is not what it should be.
+    /// A file with invalid content.
     #[error("{}: {cause}", path.display())]
     Invalid { path: PathBuf, cause: String },
     /// ONNX Runtime, or one of its execution providers, cannot be loaded.
@@ -32,7 +32,7 @@ pub enum Error {
     /// A frame whose pixels cannot be read.
     #[error("{0}")]
     Frame(String),
-    /// Property values that do not go together.
+    /// Property values that contradict each other.
     #[error("{0}")]
     Settings(String),
 }
@@ -58,7 +58,7 @@ impl Error {
         }
     }
 
-    /// A read error, or [`Error::NotFound`] if that was the cause.
+    /// A read error, or [`Error::NotFound`] if the file does not exist.
     pub fn reading(path: impl Into<PathBuf>, cause: std::io::Error) -> Self {
         let path = path.into();
         if cause.kind() == std::io::ErrorKind::NotFound {
@@ -68,7 +68,7 @@ impl Error {
         }
     }
 
-    /// The same as an element error, in the domain that a user can act on.
+    /// The error as an element error, in the domain that tells users what they can do.
     pub fn to_message(&self) -> gst::ErrorMessage {
         match self {
             Self::NotFound(_) => gst::error_msg!(gst::ResourceError::NotFound, ("{}", self)),

@@ -1,5 +1,5 @@
-//! Reading files up to a limit. The limit is kept while reading: pipes, devices and what is under
-//! `/proc` say nothing of their length, and a file may grow.
+//! Reads files up to a limit. The limit is enforced while reading: pipes, devices and files under
+//! `/proc` do not give their length, and a file may grow.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,14 +12,14 @@ use crate::error::Error;
 /// Reads the whole file at `path`, which may be a pipe or a device.
 ///
 /// # Errors
-/// [`Error::Invalid`], which names file and limit, if it has more than `limit` bytes.
+/// [`Error::Invalid`], with the file and the limit, if it has more than `limit` bytes.
 pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let failed = |e| Error::reading(path, e);
     let file = File::open(path).map_err(failed)?;
     let said = file.metadata().map_err(failed)?.len();
     let mut bytes = Vec::new();
     if said <= limit {
-        // One byte more than it should need, so that its end is seen without more memory.
+        // One byte more than expected, so that reading to the end needs no second allocation.
         bytes.reserve_exact(said as usize + 1);
         file.take(limit + 1)
             .read_to_end(&mut bytes)
@@ -28,7 +28,7 @@ pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     if said > limit || bytes.len() as u64 > limit {
         return Err(Error::invalid(
             path,
-            format!("longer than {limit} bytes, the most that is read"),
+            format!("longer than {limit} bytes, the limit"),
         ));
     }
     Ok(bytes)
@@ -40,7 +40,8 @@ pub fn read_text_at_most(path: &Path, limit: u64) -> Result<String, Error> {
         .map_err(|error| Error::invalid(path, format!("it is not UTF-8: {}", error.utf8_error())))
 }
 
-/// The length and, in hexadecimal, the sha256 of the file at `path`, which is never in memory as a whole.
+/// The length and the sha256, in hexadecimal, of the file at `path`. Never holds the whole file in
+/// memory.
 pub fn sha256_of(path: &Path) -> Result<(u64, String), Error> {
     let failed = |e| Error::reading(path, e);
     let mut reader = BufReader::with_capacity(1 << 18, File::open(path).map_err(failed)?);
@@ -85,19 +86,19 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The number of the line that was read last, from 1.
+    /// The number of the line read last, from 1.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Puts the next line into `line`, with its line break; `false` at the end.
+    /// Reads the next line into `line`, with its line break. Returns `false` at the end.
     pub fn next_into(&mut self, line: &mut String) -> io::Result<bool> {
         line.clear();
         self.number += 1;
         let read = self.inner.by_ref().take(self.limit + 1).read_line(line)?;
         if read as u64 > self.limit {
             return Err(io::Error::other(format!(
-                "longer than {} bytes, the most of a line",
+                "longer than {} bytes, the limit for a line",
                 self.limit
             )));
         }
@@ -122,7 +123,7 @@ mod tests {
         };
         assert!(refusal(&path, 1023).contains("1023 bytes"));
         assert!(refusal("/dev/zero".as_ref(), 1 << 20).contains("longer than 1048576 bytes"));
-        // Their length is 0 by their metadata.
+        // Metadata gives their length as 0.
         let status = read_text_at_most("/proc/self/status".as_ref(), 1 << 20).expect("short");
         assert!(status.contains("VmSize"));
         assert!(refusal("/proc/self/status".as_ref(), 10).contains("10 bytes"));
@@ -138,7 +139,7 @@ mod tests {
         for (length, limit, fits) in [(100_000, 100_000, true), (100_001, 100_000, false)] {
             let (reader, mut writer) = io::pipe().expect("a pipe");
             let writing = std::thread::spawn(move || {
-                // Fails where the reader has seen enough.
+                // Fails once the reader has stopped reading.
                 let _ = io::Write::write_all(&mut writer, &vec![b'x'; length]);
             });
             let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));

@@ -1,5 +1,5 @@
-//! Frames mapped for reading and writing. What a buffer's `GstVideoMeta` says comes from whoever made the
-//! buffer: a frame is mapped only if all of its rows lie in the memory that is mapped.
+//! Frames mapped for reading and writing. A buffer's `GstVideoMeta` comes from whoever made the
+//! buffer, so a frame is mapped only if all of its rows lie in the mapped memory.
 
 use glib::translate::IntoGlib;
 use gst_video::prelude::*;
@@ -9,19 +9,19 @@ use gst_video::{
 
 use crate::error::Error;
 
-/// The most planes a frame has.
+/// The most planes of a frame.
 const PLANES: usize = ffi::GST_VIDEO_MAX_PLANES as usize;
 
-/// Bytes of a palette, of 256 colours.
+/// Bytes of a palette of 256 colours.
 const PALETTE: usize = 256 * 4;
 
-/// Where a plane lies in the memory that is mapped.
+/// Where a plane lies in the mapped memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// Bytes from one row to the next. For tiles, as GStreamer has it: the tiles across in the lower 16
-    /// bits, those down in the upper ones.
+    /// Bytes from one row to the next. For tiles, as in GStreamer: the number of tiles across in
+    /// the lower 16 bits, and down in the upper ones.
     pub stride: i32,
-    /// Bytes that are mapped from the plane's first one on.
+    /// Mapped bytes from the plane's first byte on.
     pub mapped: usize,
 }
 
@@ -36,13 +36,13 @@ pub enum Misfit {
         stride: i32,
         needed: usize,
     },
-    #[error("plane {plane} has {across} x {down} tiles, too few or in no pairs")]
+    #[error("plane {plane} has {across} x {down} tiles: too few, or not in pairs")]
     Tiles {
         plane: usize,
         across: usize,
         down: usize,
     },
-    #[error("plane {plane} takes {needed} bytes, and {mapped} are there")]
+    #[error("plane {plane} takes {needed} bytes, but only {mapped} are mapped")]
     Short {
         plane: usize,
         needed: u64,
@@ -50,7 +50,7 @@ pub enum Misfit {
     },
 }
 
-/// What a plane takes at least.
+/// The least that a plane takes.
 enum Need {
     /// Rows, and bytes in each.
     Rows(usize, usize),
@@ -82,7 +82,8 @@ fn need(info: &VideoInfo, format: &VideoFormatInfo, plane: usize) -> Need {
         let Need::Rows(rows, bytes) = most else {
             return most;
         };
-        // Formats that pack pixels across bytes have no pixel stride: GStreamer's own rows count.
+        // Formats that pack pixels across bytes have no pixel stride. For them GStreamer's own row
+        // length counts.
         let row = match format.pixel_stride()[usize::from(component)] {
             0 => stride,
             step => step * format.scale_width(component, info.width()) as i32,
@@ -92,9 +93,9 @@ fn need(info: &VideoInfo, format: &VideoFormatInfo, plane: usize) -> Need {
     })
 }
 
-/// How many bytes of each plane a frame as `info` says (in GStreamer's own layout, as
-/// [`VideoInfo::from_caps`] makes it) has in `planes`, padding between rows included. Each is at least
-/// as long as every pixel needs, and not longer than what is mapped.
+/// The bytes of each plane in `planes` for a frame like `info`, with the padding between rows.
+/// (`info` must have GStreamer's own layout, as [`VideoInfo::from_caps`] makes it.) Each length
+/// covers every pixel and stays within the mapping.
 pub fn extents(info: &VideoInfo, planes: &[Layout]) -> Result<[usize; PLANES], Misfit> {
     let format = info.format_info();
     let mut extents = [0; PLANES];
@@ -112,13 +113,14 @@ pub fn extents(info: &VideoInfo, planes: &[Layout]) -> Result<[usize; PLANES], M
                         needed: bytes,
                     });
                 }
-                // Both factors have less than 32 bits.
+                // Both factors have fewer than 32 bits.
                 let last = step as u64 * (rows as u64).saturating_sub(1);
                 (last + bytes as u64, last + step.max(bytes) as u64)
             }
             Need::Tiles(least_across, least_down, bytes) => {
                 let (across, down) = tiles(stride);
-                // In pairs, as those of the zigzag order are counted, or as GStreamer has them.
+                // In pairs, as the zigzag order counts tiles, or as many as in GStreamer's own
+                // layout.
                 let paired = across % 2 == 0 || least_across % 2 == 1;
                 if across < least_across || down < least_down || !paired {
                     return Err(Misfit::Tiles {
@@ -127,7 +129,7 @@ pub fn extents(info: &VideoInfo, planes: &[Layout]) -> Result<[usize; PLANES], M
                         down,
                     });
                 }
-                // Less than 65 536 each way, of some thousand bytes.
+                // Fewer than 65 536 in each direction, of some thousand bytes each.
                 let all = across as u64 * down as u64 * bytes as u64;
                 (all, all)
             }
@@ -144,18 +146,22 @@ pub fn extents(info: &VideoInfo, planes: &[Layout]) -> Result<[usize; PLANES], M
     Ok(extents)
 }
 
-/// Columns of a frame that GStreamer's own functions can read and write without leaving its rows: all but
-/// the last one of some. They take pixels of UYVP in pairs, whatever the width, and have no room for the
-/// chroma of an odd number of pixels where three of them share a word.
+/// How many columns of a frame GStreamer's own functions can read and write without leaving its
+/// rows: all but the last one for some formats. They process UYVP pixels in pairs, whatever the
+/// width. Where three pixels share a word, or where their bits fill tiles, they have no room for
+/// the chroma of an odd number of pixels.
 pub fn columns(format: VideoFormat, width: u32) -> u32 {
+    // Tiles are eight bytes wide.
+    let tiles = |columns: u32| (u64::from(columns) * 10).div_ceil(64);
     match format {
+        VideoFormat::Nv1210be8l128 if tiles(width.next_multiple_of(2)) > tiles(width) => width - 1,
         VideoFormat::Uyvp => width & !1,
         VideoFormat::Nv1210le32 | VideoFormat::Nv1610le32 if width % 6 == 3 => width - 1,
         _ => width,
     }
 }
 
-/// A mapped frame, whose planes are as long as [`extents`] says.
+/// A mapped frame. Its planes are as long as [`extents`] says.
 pub struct Frame<B> {
     frame: VideoFrameRef<B>,
     extents: [usize; PLANES],
@@ -167,8 +173,8 @@ pub type ReadFrame<'a> = Frame<&'a gst::BufferRef>;
 /// A frame mapped for reading and writing.
 pub type WriteFrame<'a> = Frame<&'a mut gst::BufferRef>;
 
-/// Maps a frame for reading. `info` is that of the caps. A buffer whose metadata or memory does not
-/// fit is an error.
+/// Maps a frame for reading. `info` is that of the caps. Fails if the buffer's metadata or memory
+/// does not fit.
 pub fn map<'a>(buffer: &'a gst::BufferRef, info: &VideoInfo) -> Result<ReadFrame<'a>, Error> {
     let failed = Failed::new(buffer, info);
     failed.unless_same(buffer, info)?;
@@ -187,7 +193,7 @@ pub fn map_writable<'a>(
     Frame::new(frame.map_err(|_| failed.to_map())?, info, &failed)
 }
 
-/// What an error says of a frame.
+/// The frame as error texts describe it.
 struct Failed<'a> {
     bytes: usize,
     info: &'a VideoInfo,
@@ -213,12 +219,13 @@ impl<'a> Failed<'a> {
         self.because("it cannot be mapped as one")
     }
 
-    /// Fails if the buffer's metadata are of another frame than the caps.
+    /// Fails if the buffer's metadata describe another frame than the caps do.
     fn unless_same(&self, buffer: &gst::BufferRef, info: &VideoInfo) -> Result<(), Error> {
         if !info.is_valid() {
             return Err(self.because("there is no such frame"));
         }
-        // SAFETY: the buffer is borrowed, and so are its metadata; the pointer is null without any.
+        // SAFETY: the buffer is borrowed, and so is its metadata; the pointer is null if there is
+        // none.
         let meta = unsafe { ffi::gst_buffer_get_video_meta(buffer.as_mut_ptr()).as_ref() };
         let Some(meta) = meta else { return Ok(()) };
         let planes = info.n_planes();
@@ -236,12 +243,12 @@ impl<'a> Failed<'a> {
 impl<B> Frame<B> {
     /// `info` is that of the caps.
     fn new(frame: VideoFrameRef<B>, info: &VideoInfo, failed: &Failed) -> Result<Self, Error> {
-        // SAFETY: the frame was mapped, and is until it is dropped.
+        // SAFETY: the frame is mapped until it is dropped.
         let raw = unsafe { &*frame.as_ptr() };
         let mut planes = [Layout::default(); PLANES];
         let count = (frame.n_planes() as usize).min(PLANES);
         for (plane, layout) in planes[..count].iter_mut().enumerate() {
-            // Without metadata all planes lie in the first mapping.
+            // Without metadata, all planes lie in the first mapping.
             let map = &raw.map[if raw.meta.is_null() { 0 } else { plane }];
             let skipped = (raw.data[plane] as usize).checked_sub(map.data as usize);
             let mapped = skipped.and_then(|skipped| map.size.checked_sub(skipped));
@@ -270,23 +277,24 @@ impl<B> Frame<B> {
 
     /// Bytes from one row of a plane to the next; see [`Layout::stride`].
     pub fn stride(&self, plane: usize) -> usize {
-        // Those of rows are not negative, and those of tiles are bit fields.
+        // The strides of rows are not negative; those of tiles are bit fields.
         self.frame.plane_stride()[plane] as u32 as usize
     }
 
-    /// The bytes of a plane: its rows with the padding between them. Of the last row's padding there is
-    /// what is mapped. Empty for a plane that the format does not have.
+    /// The bytes of a plane: its rows with the padding between them, and the mapped part of the
+    /// last row's padding. Empty for a plane that the format does not have.
     pub fn plane(&self, plane: usize) -> &[u8] {
         let bytes = self.extents.get(plane).copied().unwrap_or(0);
         if bytes == 0 {
             return &[];
         }
-        // SAFETY: so many bytes are mapped from there on, as `extents` found, until the frame is dropped.
+        // SAFETY: `extents` found that this many bytes are mapped, and they stay so until the frame
+        // is dropped.
         unsafe { std::slice::from_raw_parts((*self.as_ptr()).data[plane].cast(), bytes) }
     }
 
-    /// Whether GStreamer's own functions can write the frame. They write samples of 2, 4 and 8 bytes as wholes,
-    /// and crash where rows do not begin at a multiple of that.
+    /// Whether GStreamer's own functions can write the frame. They write samples of 2, 4 and 8
+    /// bytes as words, and crash if rows do not begin at a multiple of that size.
     pub fn is_aligned(&self) -> bool {
         let format = self.info().format_info();
         // SAFETY: the frame is mapped until it is dropped.
@@ -305,24 +313,24 @@ impl<B> Frame<B> {
         })
     }
 
-    /// As GStreamer's own functions want it. They may touch every pixel.
+    /// For GStreamer's own functions, which may touch every pixel.
     pub fn as_ptr(&self) -> *const ffi::GstVideoFrame {
         self.frame.as_ptr()
     }
 }
 
 impl WriteFrame<'_> {
-    /// As [`plane`](Self::plane).
+    /// Like [`plane`](Self::plane), for writing.
     pub fn plane_mut(&mut self, plane: usize) -> &mut [u8] {
         let bytes = self.extents.get(plane).copied().unwrap_or(0);
         if bytes == 0 {
             return &mut [];
         }
-        // SAFETY: as in `plane`; mapped for writing, and borrowed by nobody else.
+        // SAFETY: as in `plane`; mapped for writing and borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut((*self.as_ptr()).data[plane].cast(), bytes) }
     }
 
-    /// As [`as_ptr`](Self::as_ptr), for functions that write.
+    /// Like [`as_ptr`](Self::as_ptr), for functions that write.
     pub fn as_mut_ptr(&mut self) -> *mut ffi::GstVideoFrame {
         self.frame.as_mut_ptr()
     }
@@ -345,7 +353,7 @@ mod tests {
         info.expect("a valid size")
     }
 
-    /// GStreamer's own layout, in a buffer that holds just that.
+    /// GStreamer's own layout, in a buffer that holds exactly that.
     fn own(info: &VideoInfo) -> Vec<Layout> {
         let planes = info.stride().iter().zip(info.offset());
         let layout = |(stride, offset): (&i32, &usize)| Layout {
@@ -353,6 +361,24 @@ mod tests {
             mapped: info.size() - offset,
         };
         planes.map(layout).collect()
+    }
+
+    #[test]
+    fn the_last_column_counts_only_where_its_row_has_room_for_it() {
+        use VideoFormat::{I420, Nv1210be8l128, Nv1210le32, Uyvp};
+        for (format, width, expected) in [
+            (I420, 115, 115),
+            (Uyvp, 7, 6),
+            (Uyvp, 8, 8),
+            (Nv1210le32, 9, 8),
+            (Nv1210le32, 5, 5),
+            // 58 pairs of 10 bits each need one tile more than 115 pixels.
+            (Nv1210be8l128, 115, 114),
+            (Nv1210be8l128, 113, 113),
+            (Nv1210be8l128, 1, 1),
+        ] {
+            assert_eq!(columns(format, width), expected, "{format:?}, {width}");
+        }
     }
 
     #[test]
@@ -367,7 +393,7 @@ mod tests {
                 for plane in 0..planes.len() {
                     assert!(fits[plane] <= planes[plane].mapped, "{what}");
                     let mut less = planes.clone();
-                    // Without the padding of the last row, and then without the last byte.
+                    // First without the padding of the last row, then without the last byte.
                     let needed = (0..=fits[plane]).rev().find(|&mapped| {
                         less[plane].mapped = mapped;
                         extents(&info, &less).is_err()
@@ -375,7 +401,10 @@ mod tests {
                     less[plane].mapped = needed.expect("nothing is too little") + 1;
                     let kept = extents(&info, &less).expect(&what)[plane];
                     assert_eq!(kept, less[plane].mapped, "{what}");
-                    assert!(fits[plane] - kept < 256, "{what}: one row's padding");
+                    assert!(
+                        fits[plane] - kept < 256,
+                        "{what}: at most one row's padding"
+                    );
                 }
             }
         }
@@ -414,7 +443,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is accepted lies within the mapping, to the last pixel.
+        /// Every accepted layout lies within the mapping, to the last pixel.
         #[test]
         fn every_pixel_of_what_fits_is_mapped(
             format in 0..VideoFormat::iter_raw().count(),

@@ -1,25 +1,27 @@
-//! Sampling pixels out of a mapped video frame into a tensor.
+//! Samples pixels of a mapped video frame into a tensor.
 //!
-//! A [`Picture`] looks at the planes of a frame without copying them; a [`Sampler`] reads from it
-//! just the pixels that a model needs, resamples them in the frame's own colour space and converts
-//! the result to RGB, row by row. Making a picture smaller averages over the area of each target
-//! pixel, so that thin structures do not alias; making it larger interpolates linearly.
+//! A [`Picture`] refers to the planes of a frame without copying them. A [`Sampler`] reads from it
+//! only the pixels that a model needs, resamples them in the frame's own colour space and converts
+//! the result to RGB, row by row. When it shrinks a picture, it averages over the area of each
+//! target pixel, so that thin structures do not alias. When it enlarges, it interpolates linearly.
 //!
-//! Every format with 8 bits a component is read in place (I420, NV12, YUY2, GRAY8, the packed RGB
-//! family and their relatives); all others (10 bits and more, tiled, palettes) are unpacked by
-//! GStreamer first, only the rows that are asked for.
+//! Formats with 8 bits per component are read in place (I420, NV12, YUY2, GRAY8, the packed RGB
+//! family and their relatives). For all others (10 bits and more, tiled, palettes), GStreamer first
+//! unpacks the rows that are needed.
 
 use std::ops::Range;
 
 use glib::translate::ToGlibPtr;
 use gst_video::{VideoColorMatrix, VideoColorRange};
 
+mod pixels;
 mod rows;
 mod sampler;
 mod taps;
 #[cfg(test)]
 mod tests;
 
+pub use pixels::PixelShape;
 pub use sampler::{Sampler, warp_rows};
 
 use crate::frame::columns;
@@ -31,7 +33,7 @@ pub use crate::frame::ReadFrame;
 #[error("cannot read the pixels of this frame: {0}")]
 pub struct UnreadableFrame(String);
 
-/// Has the processor fetch what is soon read or written into its second-level cache.
+/// Prefetches the bytes into the processor's second-level cache.
 #[inline(always)]
 fn prefetch<T>(data: &[T]) {
     #[cfg(not(target_arch = "x86_64"))]
@@ -39,12 +41,12 @@ fn prefetch<T>(data: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in data.chunks((64 / size_of::<T>()).max(1)) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch may be of any address, and has no effect but on caches.
+        // SAFETY: any address may be prefetched; only caches are affected.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
 }
 
-/// Components that lie interleaved in one plane.
+/// Components that are interleaved in one plane.
 struct Plane<'a> {
     data: &'a [u8],
     stride: usize,
@@ -53,19 +55,19 @@ struct Plane<'a> {
     /// In samples.
     width: usize,
     height: usize,
-    /// Picture pixels a sample, horizontally and vertically.
+    /// Picture pixels per sample, horizontally and vertically.
     subsampling: (f64, f64),
     /// Component (0..3) and its byte offset in a sample.
     components: [Option<(usize, usize)>; 3],
 }
 
 impl Plane<'_> {
-    /// The bytes from column `skip` (in bytes) of a row on.
+    /// The bytes of a row from column `skip` (in bytes) on.
     fn row(&self, row: usize, skip: usize) -> &[u8] {
         self.data.get(row * self.stride + skip..).unwrap_or(&[])
     }
 
-    /// The component of a plane that holds nothing else.
+    /// The component of a plane that holds only one.
     fn alone(&self) -> Option<usize> {
         let mut components = self.components.iter().flatten();
         match (components.next(), components.next(), self.step) {
@@ -74,7 +76,7 @@ impl Plane<'_> {
         }
     }
 
-    /// The components of a plane that holds two in turn, such as NV12's chroma.
+    /// The components of a plane that holds two alternately, such as NV12's chroma.
     fn pair(&self) -> Option<[usize; 2]> {
         let mut components = self.components.iter().flatten();
         match (components.next(), components.next(), components.next()) {
@@ -98,7 +100,7 @@ impl ToRgb {
         bias: [0.0; 3],
     };
 
-    /// For 8-bit components of a frame of this colorimetry.
+    /// For the 8-bit components of a frame with this colorimetry.
     fn new(info: &gst_video::VideoInfo) -> Self {
         let colorimetry = info.colorimetry();
         let full = match colorimetry.range() {
@@ -117,7 +119,7 @@ impl ToRgb {
                 bias: [-black * scale; 3],
             };
         }
-        // Kr and Kb of the recommendations by the same names.
+        // Kr and Kb of the recommendations with these names.
         let (kr, kb) = match colorimetry.matrix() {
             VideoColorMatrix::Bt709 => (0.2126, 0.0722),
             VideoColorMatrix::Fcc => (0.30, 0.11),
@@ -132,7 +134,7 @@ impl ToRgb {
         let matrix = [[scale, 0.0, rv], [scale, gu, gv], [scale, bu, 0.0]];
         let bias = matrix.map(|[y, u, v]| -y * black - (u + v) * 128.0);
         if info.format_info().n_components() == 1 && info.format_info().bits() == 8 {
-            // Read in place there is no chroma; unpacked it is neutral.
+            // There is no chroma when read in place; unpacked it is neutral.
             return Self {
                 matrix: [[scale, 0.0, 0.0]; 3],
                 bias: [-black * scale; 3],
@@ -148,13 +150,14 @@ pub struct Picture<'a> {
     height: usize,
     planes: [Option<Plane<'a>>; 3],
     to_rgb: ToRgb,
-    /// The picture row that the planes begin with.
+    pixels: PixelShape,
+    /// The picture row at which the planes begin.
     first_row: usize,
 }
 
 impl<'a> Picture<'a> {
-    /// Looks at the rows `rows` of `frame` (others may be read as their nearest neighbour). A format
-    /// that cannot be read in place is unpacked into `unpacked`.
+    /// Refers to the rows `rows` of `frame` (others may be read as their nearest neighbour). A
+    /// format that cannot be read in place is unpacked into `unpacked`.
     pub fn new(
         frame: &'a ReadFrame<'a>,
         rows: Range<usize>,
@@ -165,7 +168,7 @@ impl<'a> Picture<'a> {
         let simple = !format.is_complex()
             && !format.is_tiled()
             && !format.has_palette()
-            // GStreamer's table has its chroma in the order of UYVY, its pack functions do not.
+            // GStreamer's table has the chroma in the order of UYVY; its pack functions do not.
             && format.format() != gst_video::VideoFormat::Vyuy
             && (0..format.n_components().min(3) as usize).all(|c| {
                 format.depth()[c] == 8 && format.shift()[c] == 0 && (1..=4).contains(&format.pixel_stride()[c])
@@ -177,7 +180,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// A packed 8-bit RGB picture, rows of `3 · width` bytes. `None` if `data` is too short.
+    /// A packed 8-bit RGB picture with rows of `3 · width` bytes. `None` if `data` is too short.
     pub fn from_rgb(data: &'a [u8], width: usize, height: usize) -> Option<Self> {
         let stride = width.checked_mul(3)?;
         if width == 0 || height == 0 || data.len() < stride.checked_mul(height)? {
@@ -197,6 +200,7 @@ impl<'a> Picture<'a> {
             height,
             planes: [Some(plane), None, None],
             to_rgb: ToRgb::IDENTITY,
+            pixels: PixelShape::SQUARE,
             first_row: 0,
         })
     }
@@ -214,7 +218,7 @@ impl<'a> Picture<'a> {
             );
             let offset = format.poffset()[component] as usize;
             let (data, stride) = (frame.plane(index), frame.stride(index));
-            // Components that share plane, step and resolution are read together.
+            // Components with the same plane, step and resolution are read together.
             let slot = planes.iter().position(|p| match p {
                 Some(p) => {
                     std::ptr::eq(p.data, data) && p.step == step && p.subsampling == subsampling
@@ -241,6 +245,7 @@ impl<'a> Picture<'a> {
             height: frame.height() as usize,
             planes,
             to_rgb: ToRgb::new(info),
+            pixels: PixelShape::of(info),
             first_row: 0,
         })
     }
@@ -257,24 +262,26 @@ impl<'a> Picture<'a> {
         let bytes = match target.bits() {
             8 => 1,
             16 => 2,
-            bits => return Err(UnreadableFrame(format!("{bits} bits a component"))),
+            bits => return Err(UnreadableFrame(format!("{bits} bits per component"))),
         };
         let rows = rows.start.min(height.saturating_sub(1))..rows.end.min(height);
         let stride = width * 4 * bytes;
         buffer.resize(stride * rows.len(), 0);
-        // A last column that would be read beyond the end of its row takes the colour of the one before.
+        // If reading the last column would go beyond the end of its row, it takes the colour of the
+        // one before.
         let whole = columns(format.format(), frame.width()) as usize;
         let raw = frame.as_ptr();
         for (row, line) in rows.clone().zip(buffer.chunks_exact_mut(stride)) {
-            // SAFETY: `raw` is a frame that is mapped for reading as long as `frame` is borrowed, so
-            // its planes and strides are what the unpack function of its own format expects, and
-            // `row` lies inside; `line` holds `width` pixels of the unpack format, `whole` at most. (The safe wrapper
-            // panics on formats whose chroma has fewer rows, and on tiles and palettes.)
+            // SAFETY: `raw` is mapped for reading while `frame` is borrowed, so its planes and
+            // strides are what the unpack function of its own format expects. `row` lies inside,
+            // `line` holds `width` pixels of the unpack format, and `whole` is at most that. (The
+            // safe wrapper panics on formats whose chroma has fewer rows, and on tiles and
+            // palettes.)
             unsafe {
                 let info = format.to_glib_none().0;
                 let Some(unpack) = (*info).unpack_func else {
                     return Err(UnreadableFrame(format!(
-                        "{} has no unpacking",
+                        "GStreamer cannot unpack {}",
                         format.name()
                     )));
                 };
@@ -294,7 +301,8 @@ impl<'a> Picture<'a> {
                 line.copy_within(last - 4 * bytes..last, last);
             }
         }
-        // Unpacked formats lead with alpha; of 16-bit components (native endian) the high byte counts.
+        // Unpacked formats lead with alpha. Of 16-bit components (native endian) the high byte is
+        // used.
         let high = if bytes == 2 && cfg!(target_endian = "little") {
             1
         } else {
@@ -314,6 +322,7 @@ impl<'a> Picture<'a> {
             height,
             planes: [Some(plane), None, None],
             to_rgb: ToRgb::new(info),
+            pixels: PixelShape::of(info),
             first_row: rows.start,
         })
     }

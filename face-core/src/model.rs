@@ -1,5 +1,4 @@
-//! Model descriptors: what a model expects and gives, and where descriptors and weights are
-//! looked for.
+//! Model descriptors: a model's inputs and outputs, and where descriptors and weights are found.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::file::{hex, read_at_most};
-use crate::geometry::Point;
+use crate::places;
+use face_meta::geometry::Point;
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -32,7 +32,7 @@ impl std::fmt::Display for Task {
     }
 }
 
-/// One dimension of a tensor: a number, or the name of a size that is chosen while running.
+/// One dimension of a tensor: a number, or the name of a size that is chosen at run time.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Dimension {
@@ -49,8 +49,8 @@ pub enum ColorOrder {
     Bgr,
 }
 
-/// The image input: `value = (pixel − mean) · scale`, pixels 0..=255, mean and scale in the order
-/// of the channels.
+/// The image input: `value = (pixel − mean) · scale`, with pixels 0..=255, and mean and scale in
+/// the order of the channels.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -60,7 +60,7 @@ pub struct Input {
     pub color: ColorOrder,
     pub mean: [f32; 3],
     pub scale: [f32; 3],
-    /// Height and width, where free, are multiples of this.
+    /// Height and width, if variable, are multiples of this.
     #[serde(default = "one")]
     pub multiple: u32,
 }
@@ -69,15 +69,15 @@ fn one() -> u32 {
     1
 }
 
-/// Where facial landmarks belong in the model's input, in pixel indices of that input.
-/// `mouth` is the middle between the mouth corners.
+/// Where facial landmarks lie in the model's input, in pixel indices of that input. `mouth` is the
+/// midpoint of the mouth corners.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alignment {
     pub template: Template,
 }
 
-/// See [`Alignment`]; at least two of the points are given.
+/// See [`Alignment`]. At least two of the points are given.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
@@ -90,7 +90,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Pairs of landmark index (5 = middle of the mouth) and place in the model's input.
+    /// Pairs of landmark index (5 = middle of the mouth) and position in the model's input.
     pub fn points(&self) -> Vec<(usize, Point)> {
         [
             self.right_eye,
@@ -107,24 +107,24 @@ impl Template {
     }
 }
 
-/// Where the weights are published as a Python package.
+/// A Python package in which the weights are published.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     pub package: String,
     pub member: String,
-    /// Of the weights, in hexadecimal. Weights that differ are refused.
+    /// Of the weights, in hexadecimal. Weights with another sum are refused.
     pub sha256: String,
 }
 
-/// A model descriptor, `NAME.json` beside the weights `NAME.onnx`.
+/// A model descriptor, `NAME.json` next to the weights `NAME.onnx`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Descriptor {
     pub name: String,
     pub task: Task,
-    /// The code that makes results of the outputs: `yunet`, `centerface`, `embedding`,
-    /// `expectation` or `classes`.
+    /// The code that interprets the outputs: `yunet`, `centerface`, `embedding`, `expectation` or
+    /// `classes`.
     pub decoder: String,
     #[serde(default)]
     pub description: String,
@@ -135,10 +135,10 @@ pub struct Descriptor {
     pub source: Option<Source>,
     pub input: Input,
     pub alignment: Option<Alignment>,
-    /// What the decoder calls an output, and its name in the graph where that differs.
+    /// The decoder's names of outputs, and their names in the graph where these differ.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
-    /// `expectation`: the value that each class stands for (years).
+    /// `expectation`: the value of each class (years).
     #[serde(default)]
     pub values: Vec<f64>,
     /// `classes`: the label of each class.
@@ -152,53 +152,56 @@ pub struct Descriptor {
     pub distance_threshold: Option<f64>,
 }
 
-/// A descriptor and the file of its weights.
+/// A descriptor and its weights' file.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub descriptor: Descriptor,
     pub weights: PathBuf,
 }
 
-/// The folders in which a model's name is looked for, in order.
+/// The folders in which models are looked up by name, in order.
 pub fn search_path() -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    if let Some(path) = std::env::var_os("GST_FACE_MODEL_PATH") {
-        folders.extend(std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty()));
+    places::model_folders()
+}
+
+/// The models on the [`search_path`] that have weights and a valid descriptor, by name. If two have
+/// the same name, this is the one that [`Model::find`] finds.
+pub fn installed() -> Vec<Model> {
+    let mut found = BTreeMap::new();
+    for folder in search_path() {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let weights = path.with_extension("onnx");
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+                && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+                && !found.contains_key(name)
+                && let Ok(model) = Model::open(&weights)
+            {
+                found.insert(name.to_owned(), model);
+            }
+        }
     }
-    folders.push(data_home().join("models"));
-    folders.push("/usr/local/share/gst-face/models".into());
-    folders.push("/usr/share/gst-face/models".into());
-    folders.push(checkout().join("models"));
-    folders
+    found.into_values().collect()
 }
 
-/// `$XDG_DATA_HOME/gst-face`, where `make install` puts the runtime and the models.
-pub fn data_home() -> PathBuf {
-    glib::user_data_dir().join("gst-face")
-}
-
-/// The checkout this library was built in; it may be gone.
-pub fn checkout() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
-}
-
-/// How to get what is missing.
+/// How to get missing files.
 pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetches it \
     (`make install` then puts it where every program finds it)";
 
 const DESCRIPTOR_HELP: &str = "docs/models.md says what belongs in it";
 
-/// The longest descriptor, in bytes; ours have a thousand.
+/// The longest descriptor, in bytes. Ours have about a thousand.
 const LONGEST_DESCRIPTOR: u64 = 1 << 20;
 
-/// The largest weights, in bytes. No protobuf message, and so no ONNX file, is larger.
+/// The largest weights, in bytes. No protobuf message is larger, and so no ONNX file.
 const LARGEST_WEIGHTS: u64 = 2 << 30;
 
-/// The most pixels that a model is given at a time: a frame of 8K is (7680 x 4320).
+/// The most pixels of a model's input, about a frame of 8K (7680 x 4320).
 pub const MOST_INPUT_PIXELS: usize = 1 << 25;
 
-/// The longest embedding; galleries take no longer ones.
+/// The longest embedding. Galleries hold no longer ones.
 const MOST_DIMENSIONS: usize = 8192;
 
 /// The longest name of an input or of a dimension.
@@ -228,20 +231,31 @@ impl Model {
         let places: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
         Err(Error::NotFound(match without_weights {
             Some(descriptor) => format!(
-                "the weights of model `{name}` are missing: {} is there, but no {name}.onnx beside \
+                "the weights of model `{name}` are missing: {} is there, but no {name}.onnx next to \
                  it (looked in {}); {REMEDY}",
                 descriptor.display(),
                 places.join(", ")
             ),
-            None => format!(
-                "no model `{name}`: looked for {name}.json with {name}.onnx beside it in {}; set \
-                 GST_FACE_MODEL_PATH, give the path of an .onnx file, or {REMEDY}",
-                places.join(", ")
-            ),
+            None => {
+                let known = installed();
+                let known = known
+                    .iter()
+                    .map(|model| format!("`{}`", model.descriptor.name));
+                let known: Vec<_> = known.collect();
+                let places = places.join(", ");
+                match known.is_empty() {
+                    true => format!("no model `{name}`, and no other in {places}; {REMEDY}"),
+                    false => format!(
+                        "no model `{name}`; the available ones are {} (in {places}); give one of \
+                         these, or the path of an .onnx file, or set GST_FACE_MODEL_PATH",
+                        known.join(", ")
+                    ),
+                }
+            }
         }))
     }
 
-    /// Opens the weights at `weights` with the descriptor beside them.
+    /// Opens the weights at `weights` with the descriptor next to them.
     pub fn open(weights: &Path) -> Result<Self, Error> {
         if !weights.is_file() {
             return Err(Error::NotFound(format!(
@@ -252,7 +266,7 @@ impl Model {
         let path = weights.with_extension("json");
         let text = read_at_most(&path, LONGEST_DESCRIPTOR).map_err(|error| match error {
             Error::NotFound(_) => Error::NotFound(format!(
-                "{} has no descriptor: expected {} beside it ({DESCRIPTOR_HELP})",
+                "{} has no descriptor: expected {} next to it ({DESCRIPTOR_HELP})",
                 weights.display(),
                 path.display()
             )),
@@ -268,19 +282,19 @@ impl Model {
         })
     }
 
-    /// Reads the weights and their sha256 in hexadecimal, which must be the descriptor's.
+    /// Reads the weights and their sha256 in hexadecimal, and checks it against the descriptor's.
     pub fn read_weights(&self) -> Result<(Vec<u8>, String), Error> {
         let bytes = self.read_unchecked()?;
         let sha256 = self.check_weights(&bytes)?;
         Ok((bytes, sha256))
     }
 
-    /// Reads the weights, to be checked with [`check_weights`](Self::check_weights) before use.
+    /// Reads the weights. Check them with [`check_weights`](Self::check_weights) before use.
     pub fn read_unchecked(&self) -> Result<Vec<u8>, Error> {
         read_at_most(&self.weights, LARGEST_WEIGHTS)
     }
 
-    /// The sha256 of weights in hexadecimal, which must be the descriptor's.
+    /// The sha256 of weights in hexadecimal. Fails unless it is the descriptor's.
     pub fn check_weights(&self, bytes: &[u8]) -> Result<String, Error> {
         let found = hex(&Sha256::digest(bytes));
         match &self.descriptor.source {
@@ -311,7 +325,7 @@ impl Model {
 }
 
 impl Descriptor {
-    /// Reads the JSON of a descriptor.
+    /// Parses the JSON of a descriptor.
     pub fn parse(text: &str) -> Result<Self, String> {
         let descriptor: Self =
             serde_json::from_str(text).map_err(|e| format!("not a model descriptor: {e}"))?;
@@ -319,7 +333,7 @@ impl Descriptor {
         Ok(descriptor)
     }
 
-    /// What serde cannot see.
+    /// Checks what serde cannot.
     fn check(&self) -> Result<(), String> {
         let [batch, channels, height, width] = &self.input.shape;
         if !matches!(batch, Dimension::Fixed(1) | Dimension::Symbol(_)) {
@@ -329,7 +343,7 @@ impl Descriptor {
             return Err("input.shape: the second dimension, the channels, must be 3".into());
         }
         for size in [height, width] {
-            // Larger inputs than any face model has would only exhaust the memory.
+            // No face model has a larger input; it would only exhaust the memory.
             if let Dimension::Fixed(0) | Dimension::Fixed(8193..) = size {
                 return Err("input.shape: height and width must lie in 1..=8192".into());
             }
@@ -339,7 +353,7 @@ impl Descriptor {
             .is_some_and(|(h, w)| h * w > MOST_INPUT_PIXELS)
         {
             return Err(format!(
-                "input.shape: more than {MOST_INPUT_PIXELS} pixels, the most that a model is given"
+                "input.shape: more than {MOST_INPUT_PIXELS} pixels, the limit"
             ));
         }
         let symbols = self.input.shape.iter().filter_map(|size| match size {
@@ -364,7 +378,7 @@ impl Descriptor {
                 .iter()
                 .any(|(_, p)| !p.x.is_finite() || !p.y.is_finite())
             {
-                return Err("alignment.template has a point that is no number".into());
+                return Err("alignment.template has a point that is not a number".into());
             }
         }
         let complete = match self.decoder.as_str() {
@@ -377,16 +391,16 @@ impl Descriptor {
         };
         if !complete {
             let missing = match self.decoder.as_str() {
-                "expectation" => "`values`, two at least".to_owned(),
-                "classes" => "`labels`, two at least".to_owned(),
-                _ => format!("`dimensions`, 1 to {MOST_DIMENSIONS}"),
+                "expectation" => "at least two `values`".to_owned(),
+                "classes" => "at least two `labels`".to_owned(),
+                _ => format!("`dimensions` from 1 to {MOST_DIMENSIONS}"),
             };
             return Err(format!("decoder `{}` needs {missing}", self.decoder));
         }
         Ok(())
     }
 
-    /// Height and width of the input, where both are fixed.
+    /// Height and width of the input, if both are fixed.
     pub fn fixed_size(&self) -> Option<(usize, usize)> {
         match self.input.shape {
             [_, _, Dimension::Fixed(h), Dimension::Fixed(w)] => Some((h as usize, w as usize)),
@@ -394,7 +408,7 @@ impl Descriptor {
         }
     }
 
-    /// The name in the graph of what the decoder calls `role`.
+    /// The name in the graph of the output that the decoder calls `role`.
     pub fn output<'a>(&'a self, role: &'a str) -> &'a str {
         self.outputs.get(role).map_or(role, String::as_str)
     }
@@ -405,6 +419,10 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+
+    fn checkout() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    }
 
     #[test]
     fn descriptors_in_the_checkout_are_valid() {
@@ -423,15 +441,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_model_names_the_places_and_the_remedy() {
+    fn a_missing_model_names_the_places_and_those_there_are() {
         let error = Model::find("no-such-model")
             .expect_err("there is none")
             .to_string();
-        for part in [
-            "no-such-model.json",
-            "/usr/share/gst-face/models",
-            "make setup",
-        ] {
+        let parts = ["no-such-model", "/usr/share/gst-face/models", "`sface`"];
+        for part in parts {
             assert!(error.contains(part), "{error}");
         }
     }
@@ -444,7 +459,7 @@ mod tests {
             std::fs::read_to_string(checkout().join("models/yunet.json")).expect("committed");
         let large = format!("{text}{}", " ".repeat(LONGEST_DESCRIPTOR as usize));
         std::fs::write(weights.with_extension("json"), large).expect("a writable folder");
-        // A file with a hole takes no room.
+        // A sparse file takes no room.
         let file = File::create(&weights).expect("a writable folder");
         file.set_len(LARGEST_WEIGHTS + 1).expect("a hole");
         let error = Model::open(&weights).expect_err("too long").to_string();

@@ -1,10 +1,10 @@
-//! The edits that a published ONNX graph needs before it is loaded.
+//! Edits that a published ONNX graph needs before it is loaded.
 //!
-//! Some models fix the size of their input though their graph does not need it (YuNet), some list
-//! their weights as graph inputs, which forbids constant folding (SFace, CenterFace). Both are put
-//! right in memory; the published file stays as it is. Only the few messages on the way to the
-//! graph's inputs and outputs are taken apart (field numbers: `onnx.proto`), everything else is
-//! copied byte by byte, so nothing that this code does not know can be lost.
+//! Some models fix the size of their input although their graph does not need it (YuNet). Some list
+//! their weights as graph inputs, which prevents constant folding (SFace, CenterFace). Both are
+//! corrected in memory; the published file stays unchanged. Only the messages on the way to the
+//! graph's inputs and outputs are parsed (field numbers: `onnx.proto`). Everything else is copied
+//! byte by byte, so unknown fields survive.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,24 +12,23 @@ use std::collections::HashSet;
 use self::protobuf::{FLOAT, Fields, field, name, put_bytes, put_integer, put_varint};
 use crate::model::Dimension;
 
-pub mod heads;
-mod protobuf;
+pub mod protobuf;
 
 /// Why a file is not an ONNX model that can be adapted.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum OnnxError {
-    #[error("not an ONNX model, or a damaged one ({0}); get the file anew")]
+    #[error("not an ONNX model, or a damaged one ({0}); fetch the file again")]
     Malformed(&'static str),
     #[error(
         "the graph has no input named {name:?}; correct `input.name` in the descriptor: its inputs \
          are {found:?}"
     )]
     NoInput { name: String, found: Vec<String> },
-    #[error("the graph has inputs beside {name:?} that nothing fills: {others:?}")]
+    #[error("the graph has inputs besides {name:?} that nothing fills: {others:?}")]
     MoreInputs { name: String, others: Vec<String> },
 }
 
-/// Copies `message`, replacing the field `number` by what `edit` makes of its payload.
+/// Copies `message`, replacing the payload of the field `number` with the result of `edit`.
 fn edited(
     message: &[u8],
     number: u32,
@@ -40,7 +39,7 @@ fn edited(
     for field in Fields(message) {
         let field = field?;
         if field.number == number {
-            // A thousand types would be a thousand shapes, however small the file.
+            // A thousand types would mean a thousand shapes, however small the file.
             if std::mem::replace(&mut found, true) {
                 return Err(OnnxError::Malformed("an input or output has several types"));
             }
@@ -52,7 +51,7 @@ fn edited(
     Ok(out)
 }
 
-/// A copy of the value info with another shape, or with none (to be inferred).
+/// Copies the value info with another shape, or without one (to be inferred).
 fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>, OnnxError> {
     edited(value_info, field::VALUE_TYPE, |kind| {
         edited(kind, field::TYPE_TENSOR, |tensor| {
@@ -84,8 +83,8 @@ fn with_shape(value_info: &[u8], shape: Option<&[Dimension]>) -> Result<Vec<u8>,
     })
 }
 
-/// The value info of an output of floats whose shape is left to inference.
-fn float_output(name: &str) -> Vec<u8> {
+/// The value info of a float output whose shape is inferred.
+pub fn float_output(name: &str) -> Vec<u8> {
     let mut tensor = Vec::new();
     put_integer(&mut tensor, field::TENSOR_TYPE_ELEMENT, FLOAT);
     let mut kind = Vec::new();
@@ -102,7 +101,7 @@ fn wrapped(number: u32, payload: &[u8]) -> Cow<'static, [u8]> {
     Cow::Owned(out)
 }
 
-/// The pieces of the adapted graph, the weights still where they were.
+/// The pieces of the adapted graph. The weights are not moved.
 fn adapt_graph<'a>(
     graph: &'a [u8],
     input: &str,
@@ -117,7 +116,7 @@ fn adapt_graph<'a>(
     }
     let mut pieces = Vec::new();
     let mut found = Vec::new();
-    // What is copied as it is, up to here: one piece, however many fields.
+    // A run of fields to copy unchanged. It becomes one piece, however many fields it has.
     let mut copied = 0..0;
     for field in Fields(graph) {
         let field = field?;
@@ -137,7 +136,7 @@ fn adapt_graph<'a>(
                 }
             }
             field::GRAPH_OUTPUT => Some(with_shape(field.payload, None)?),
-            // Shapes of inner tensors would contradict the new input; the runtime infers them.
+            // Shapes of inner tensors would contradict the new input. The runtime infers them.
             field::GRAPH_VALUE_INFO => None,
             _ => {
                 copied.end = end;
@@ -165,8 +164,8 @@ fn adapt_graph<'a>(
     Ok(pieces)
 }
 
-/// The model with the shape of its image input replaced by `shape`, its weights no longer graph
-/// inputs, and every other shape left to inference.
+/// Returns the model with the shape of its image input replaced by `shape`. Its weights are no
+/// longer graph inputs, and every other shape is inferred.
 pub fn adapt(model: &[u8], input: &str, shape: &[Dimension]) -> Result<Vec<u8>, OnnxError> {
     let mut out = Vec::with_capacity(model.len() + 256);
     let mut graphs = 0;

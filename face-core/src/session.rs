@@ -1,28 +1,35 @@
-//! ONNX Runtime: one environment a process, one session for all element instances that ask for
-//! the same model and options, and a [`Runner`] an instance that keeps its tensors bound.
+//! ONNX Runtime: one environment per process, one session for all element instances that want the
+//! same model and options, and one [`Runner`] per instance that keeps its tensors bound.
 
-use std::cell::Cell;
+mod place;
+mod providers;
+
 use std::error::Error as _;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use ndarray::ArrayViewD;
 use ort::AsPointer;
 use ort::environment::Environment;
-use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session, builder::GraphOptimizationLevel};
 use ort::value::{Tensor, TensorElementType, ValueType};
+use parking_lot::Mutex;
 
 use crate::elf;
 use crate::error::Error;
 use crate::model::{self, Descriptor, MOST_INPUT_PIXELS, Model};
-use crate::onnx::{self, heads};
-use crate::turns::{Asker, Gate, Turn};
+use crate::onnx::{self, OnnxError};
+use crate::places::{self, LIBRARY};
+use crate::turns::Asker;
+pub use place::{Place, leave_work_out};
+use providers::with_provider;
+pub use providers::{PROVIDERS, built_in};
 
-/// ONNX Runtime's own messages.
+/// For ONNX Runtime's own messages.
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "onnxruntime",
@@ -31,54 +38,11 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// The file name that the set-up gives the runtime starts with this.
-const LIBRARY: &str = "libonnxruntime.so";
-
-/// The folder of the shared object (plugin or program) that this code is linked into.
-fn module_folder() -> Option<PathBuf> {
-    // SAFETY: an all-zero Dl_info is valid, dladdr fills it in or returns 0, and the name that it
-    // points to belongs to the loaded module, which outlives this call as it contains this code.
-    let name = unsafe {
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        let code = module_folder as fn() -> Option<PathBuf> as *const libc::c_void;
-        if libc::dladdr(code, &mut info) == 0 || info.dli_fname.is_null() {
-            return None;
-        }
-        std::ffi::CStr::from_ptr(info.dli_fname).to_owned()
-    };
-    let path = Path::new(name.to_str().ok()?).canonicalize().ok()?;
-    Some(path.parent()?.to_owned())
-}
-
-/// Where the runtime's library is looked for after `ORT_DYLIB_PATH`: beside the plugin, where
-/// `make install` puts it, and in the checkout. The system's own comes last.
-fn library_folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = module_folder().into_iter().collect();
-    folders.push(model::data_home().join("lib"));
-    folders.push(model::checkout().join("runtime"));
-    folders
-}
-
-/// The library of the highest version in `folder`.
-fn library_in(folder: &Path) -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(|n| n.starts_with(LIBRARY))
-        })
-        .collect();
-    found.sort();
-    found.pop()
-}
-
 fn create_environment() -> Result<Environment, Error> {
     let load = |path: &Path| {
         elf::check_whole(path)?;
         ort::init_from(path).map_err(|error| match &error {
-            // What the loader says stands in the source only.
+            // Only the source has the loader's message.
             ort::LoadDynamicError::Dlopen { error: cause, .. } => match cause.source() {
                 Some(source) => source.to_string(),
                 None => error.to_string(),
@@ -96,8 +60,8 @@ fn create_environment() -> Result<Environment, Error> {
             ))
         })?
     } else {
-        let folders = library_folders();
-        match folders.iter().find_map(|folder| library_in(folder)) {
+        let folders = places::library_folders();
+        match folders.iter().find_map(|folder| places::library_in(folder)) {
             Some(path) => load(&path).map_err(|cause| {
                 Error::Runtime(format!(
                     "ONNX Runtime from {}: {cause}; delete that file, then {}",
@@ -108,8 +72,8 @@ fn create_environment() -> Result<Environment, Error> {
             None => load(Path::new(LIBRARY)).map_err(|cause| {
                 let places: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
                 Error::Runtime(format!(
-                    "no usable ONNX Runtime: no {LIBRARY}* in {}, and the system's: {cause}; set \
-                     ORT_DYLIB_PATH, or {}",
+                    "no usable ONNX Runtime: found no {LIBRARY}* in {}, and the system's does not \
+                     load: {cause}; set ORT_DYLIB_PATH, or {}",
                     places.join(", "),
                     model::REMEDY
                 ))
@@ -136,36 +100,62 @@ fn create_environment() -> Result<Environment, Error> {
     Ok(environment)
 }
 
-/// The process's environment; a failure is tried anew on the next call.
+/// The process's environment. After a failure, the next call tries again.
 fn environment() -> Result<&'static Environment, Error> {
     static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
     static CREATING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = CREATING.lock();
     if let Some(environment) = ENVIRONMENT.get() {
         return Ok(environment);
     }
-    // `ort` asserts on libraries that look like the runtime and are not; a panic must not leave here.
+    // `ort` asserts when a library looks like the runtime and is not. The panic must not escape.
     let created = std::panic::catch_unwind(create_environment).unwrap_or_else(|_| {
         Err(Error::Runtime(format!(
-            "the library found as ONNX Runtime is none, or too old; unset ORT_DYLIB_PATH and {}",
+            "the library found is not ONNX Runtime, or is too old; unset ORT_DYLIB_PATH and {}",
             model::REMEDY
         )))
     })?;
     Ok(ENVIRONMENT.get_or_init(|| created))
 }
 
-/// The most numbers of one input or output: the largest input has as many.
+/// The most numbers of an input or output. The largest input has this many.
 const MOST_NUMBERS: usize = 3 * MOST_INPUT_PIXELS;
 
-/// What sessions can differ in.
+/// The options in which sessions can differ.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Options {
     /// `cpu`, or one of [`PROVIDERS`].
     pub provider: String,
     /// Threads inside one inference; 1 runs it on the calling thread.
     pub threads: u32,
-    /// Whether outputs are computed together where the model's decoder can read that.
-    pub merge_heads: bool,
+    /// A change to the model's graph, for a decoder that needs it.
+    pub edit: Option<Edit>,
+}
+
+/// A change to a model's graph, made in memory before the runtime loads it.
+#[derive(Debug, Clone, Copy)]
+pub struct Edit {
+    /// Edits with the same name are equal: their sessions are shared.
+    pub name: &'static str,
+    /// Returns the new model, or `None` to keep a model that is not built as the edit expects.
+    pub apply: Apply,
+}
+
+/// Takes the descriptor and the model's bytes.
+pub type Apply = fn(&Descriptor, &[u8]) -> Result<Option<Vec<u8>>, OnnxError>;
+
+impl PartialEq for Edit {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Edit {}
+
+impl Hash for Edit {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }
 
 impl Default for Options {
@@ -173,82 +163,9 @@ impl Default for Options {
         Self {
             provider: "cpu".into(),
             threads: 1,
-            merge_heads: true,
+            edit: None,
         }
     }
-}
-
-macro_rules! providers {
-    ($($name:literal => $kind:ident),* $(,)?) => {
-        /// The names of all execution providers but `cpu`.
-        pub const PROVIDERS: &[&str] = &[$($name),*];
-
-        fn provider(name: &str) -> Option<ExecutionProviderDispatch> {
-            match name {
-                $($name => Some(ep::$kind::default().build().error_on_failure()),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-providers! {
-    "acl" => ACL,
-    "cann" => CANN,
-    "cuda" => CUDA,
-    "migraphx" => MIGraphX,
-    "onednn" => OneDNN,
-    "openvino" => OpenVINO,
-    "qnn" => QNN,
-    "rocm" => ROCm,
-    "tensorrt" => TensorRT,
-    "webgpu" => WebGPU,
-    "xnnpack" => XNNPACK,
-}
-
-/// Inferences on the CPU: twice as many at a time as it has cores, so that none idles while the
-/// system has paused a thread in here. More would be no faster, and each fills memory with
-/// intermediate results: with many streams, most of what a stream would need.
-static CPU: LazyLock<Gate> = LazyLock::new(|| {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Gate::new(2 * cores)
-});
-
-thread_local! {
-    /// Whether this thread has a turn, and needs no other: waiting for a second one, threads could wait for
-    /// each other.
-    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The right to run models on this thread, as long as it lives.
-#[must_use]
-pub struct Place {
-    turn: Option<Turn<'static>>,
-    /// It belongs to its thread.
-    _thread: std::marker::PhantomData<*const ()>,
-}
-
-impl Place {
-    fn new(turn: Option<Turn<'static>>) -> Self {
-        Self {
-            turn,
-            _thread: std::marker::PhantomData,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.turn.is_some() {
-            HAS_TURN.set(false);
-        }
-    }
-}
-
-/// From now on whatever leaves work out when it is late leaves all of it out (or no longer does), so that
-/// pipelines that end are through with their frames at once.
-pub fn leave_work_out(leave_out: bool) {
-    CPU.close(leave_out);
 }
 
 /// A loaded model, shared by every [`Runner`] that asked for it.
@@ -256,40 +173,36 @@ pub struct SharedSession {
     session: Session,
     pub descriptor: Descriptor,
     weights: PathBuf,
-    /// Of the weights' file, in hexadecimal.
+    /// Of the weights, in hexadecimal.
     pub sha256: String,
     on_cpu: bool,
 }
 
-/// What two users of one session have in common.
+/// Users with equal keys share a session.
 #[derive(PartialEq)]
 struct Key {
     weights: PathBuf,
-    /// So that a file that was replaced is loaded anew.
+    /// A file that was replaced is loaded again.
     modified: Option<SystemTime>,
-    /// One file of weights may be linked beside several descriptors, and these may be edited.
+    /// One file of weights may be linked next to several descriptors, and descriptors may be
+    /// edited.
     descriptor: Descriptor,
     options: Options,
 }
 
-/// A session that is loaded, or that is loaded while the lock is held.
+/// A session that is loaded, or is being loaded while the lock is held.
 type Slot = Arc<Mutex<Weak<SharedSession>>>;
 
-/// A process has few sessions: they are looked through one by one.
+/// A process has few sessions, so they are searched linearly.
 type Cache = Vec<(Key, Slot)>;
 
-/// The place of what `key` stands for.
+/// The slot for `key`.
 fn slot(key: Key) -> Slot {
     static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cache = CACHE.lock();
     cache.retain(|(_, slot)| {
-        // Only who holds another reference can hold the lock.
-        let loaded = || {
-            slot.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .strong_count()
-                > 0
-        };
+        // Whoever holds the lock holds another reference, so this does not wait.
+        let loaded = || slot.lock().strong_count() > 0;
         Arc::strong_count(slot) > 1 || loaded()
     });
     if let Some((_, slot)) = cache.iter().find(|(known, _)| *known == key) {
@@ -300,7 +213,7 @@ fn slot(key: Key) -> Slot {
     slot
 }
 
-/// Loads `model`, or hands out the session that is loaded already.
+/// Loads `model`, or returns the session that is already loaded.
 pub fn load(model: &Model, options: &Options) -> Result<Arc<SharedSession>, Error> {
     let slot = slot(Key {
         weights: model
@@ -313,8 +226,8 @@ pub fn load(model: &Model, options: &Options) -> Result<Arc<SharedSession>, Erro
         descriptor: model.descriptor.clone(),
         options: options.clone(),
     });
-    // Held while loading: forty instances that start together load the model once.
-    let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    // Held while loading, so that forty instances that start together load the model once.
+    let mut known = slot.lock();
     if let Some(session) = known.upgrade() {
         return Ok(session);
     }
@@ -328,7 +241,7 @@ impl SharedSession {
         let descriptor = &model.descriptor;
         let environment = environment()?;
         let bytes = model.read_unchecked()?;
-        // Checking takes as long as adapting.
+        // Checking takes as long as adapting, so they run in parallel.
         let (checked, adapted) = std::thread::scope(|scope| {
             let checked = scope.spawn(|| model.check_weights(&bytes));
             let adapted = onnx::adapt(&bytes, &descriptor.input.name, &descriptor.input.shape);
@@ -337,19 +250,18 @@ impl SharedSession {
         let sha256 = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let adapted = adapted.map_err(|e| Error::invalid(&model.weights, e))?;
         drop(bytes);
-        let heads = match options.merge_heads {
-            true => heads::of_decoder(&descriptor.decoder),
-            false => &[],
+        let edited = match options.edit {
+            Some(edit) => {
+                (edit.apply)(descriptor, &adapted).map_err(|e| Error::invalid(&model.weights, e))?
+            }
+            None => None,
         };
-        let name = |role: &str| descriptor.output(role).to_owned();
-        let merged =
-            heads::merge(&adapted, heads, name).map_err(|e| Error::invalid(&model.weights, e))?;
-        let adapted = merged.unwrap_or(adapted);
+        let adapted = edited.unwrap_or(adapted);
         let failed = |e: &dyn std::fmt::Display| {
             Error::invalid(
                 &model.weights,
                 format!(
-                    "ONNX Runtime refuses the model: {e}; is the file whole, and its descriptor right?"
+                    "ONNX Runtime refuses the model: {e}; is the file complete, and its descriptor right?"
                 ),
             )
         };
@@ -357,7 +269,7 @@ impl SharedSession {
             .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
             .and_then(|b| Ok(b.with_intra_threads(options.threads.max(1) as usize)?))
             .and_then(|b| Ok(b.with_inter_threads(1)?))
-            // Idle worker threads that spin would take the cores from decoder and other stages.
+            // Idle worker threads that spin would take the cores from the decoder and other stages.
             .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
             .map_err(|e| failed(&e))?;
         if options.provider != "cpu" {
@@ -377,7 +289,7 @@ impl SharedSession {
         Ok(shared)
     }
 
-    /// All tensors must be float32, as nothing here converts, and of bounded size.
+    /// Checks that all tensors are float32, since nothing here converts, and of bounded size.
     fn check(&self) -> Result<(), Error> {
         for outlet in self.session.inputs().iter().chain(self.session.outputs()) {
             match outlet.dtype() {
@@ -386,7 +298,7 @@ impl SharedSession {
                     shape,
                     ..
                 } => {
-                    // Sizes that are not known yet are below 0.
+                    // Unknown sizes are negative.
                     let shape: Vec<usize> = shape.iter().map(|d| (*d).max(1) as usize).collect();
                     self.check_size(outlet.name(), &shape)?;
                 }
@@ -406,7 +318,7 @@ impl SharedSession {
         match numbers.is_some_and(|n| n <= MOST_NUMBERS) {
             true => Ok(()),
             false => Err(self.unfit(format!(
-                "`{name}` has the shape {shape:?}; more than {MOST_NUMBERS} numbers are not taken"
+                "`{name}` has the shape {shape:?}; the limit is {MOST_NUMBERS} numbers"
             ))),
         }
     }
@@ -416,25 +328,6 @@ impl SharedSession {
         let model = format!("`{}` ({})", self.descriptor.name, self.weights.display());
         Error::model(model, cause)
     }
-}
-
-type Builder = ort::session::builder::SessionBuilder;
-
-fn with_provider(builder: Builder, name: &str) -> Result<Builder, Error> {
-    let Some(dispatch) = provider(name) else {
-        return Err(Error::Settings(format!(
-            "no execution provider `{name}`; known are cpu, {}",
-            PROVIDERS.join(", ")
-        )));
-    };
-    builder.with_execution_providers([dispatch]).map_err(|e| {
-        let cause = e.to_string();
-        Error::Runtime(format!(
-            "execution provider `{name}` cannot be used: {}; take execution-provider=cpu, or point \
-             ORT_DYLIB_PATH at an ONNX Runtime that was built with it",
-            cause.trim_end_matches(['.', ' '])
-        ))
-    })
 }
 
 /// One caller's tensors for one input shape, bound once and reused in every run.
@@ -448,15 +341,15 @@ pub struct Runner {
 
 impl Runner {
     /// Binds tensors for an input of `shape` (batch, 3, height, width). Runs the model once, which
-    /// gives the shapes of the outputs and warms it up.
+    /// yields the shapes of the outputs and warms it up.
     ///
     /// Fails for an input of more than [`MOST_INPUT_PIXELS`].
     pub fn new(shared: &Arc<SharedSession>, shape: [usize; 4]) -> Result<Self, Error> {
         let [_, _, height, width] = shape;
         if height.saturating_mul(width) > MOST_INPUT_PIXELS {
             return Err(Error::Settings(format!(
-                "an input of {width}x{height} pixels for model `{}`; the most that a model is given \
-                 are {MOST_INPUT_PIXELS}: set `inference-size`",
+                "an input of {width}x{height} pixels is too large for model `{}`; the limit is \
+                 {MOST_INPUT_PIXELS} pixels: set `inference-size`",
                 shared.descriptor.name
             )));
         }
@@ -509,7 +402,7 @@ impl Runner {
         &self.shared
     }
 
-    /// Batch, channels, height, width.
+    /// The shape of the input: batch, channels, height, width.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }
@@ -525,7 +418,7 @@ impl Runner {
         self.input.extract_tensor_mut().1
     }
 
-    /// Runs the model on what [`input`](Self::input) holds.
+    /// Runs the model on the contents of [`input`](Self::input).
     pub fn run(&mut self) -> Result<(), Error> {
         self.shared
             .run(&self.binding)
@@ -548,7 +441,7 @@ impl Runner {
         }
     }
 
-    /// The output `role`, row-major, which must have `shape`.
+    /// The output `role`, row-major. Fails unless it has `shape`.
     pub fn output_of(&self, role: &str, shape: &[usize]) -> Result<&[f32], Error> {
         let found = self.output(role)?;
         if found.shape() != shape {
@@ -568,7 +461,7 @@ impl Runner {
             .map_or(&[][..], |(_, tensor)| tensor.extract_tensor().1))
     }
 
-    /// The only output of a model that has one, row-major.
+    /// The output of a model that has exactly one, row-major.
     pub fn only_output(&self) -> Result<&[f32], Error> {
         match self.outputs.as_slice() {
             [(_, tensor)] => Ok(tensor.extract_tensor().1),
@@ -582,22 +475,23 @@ impl Runner {
 }
 
 impl SharedSession {
-    /// A place for this thread, within `patience` if there is any; see [`Gate::turn`]. Whoever runs a model
-    /// without one waits for one as long as it takes.
+    /// Waits for one of the places for simultaneous inferences, no longer than `patience` if it is
+    /// given.
+    ///
+    /// Returns `None` if there was none in time. A run without a place waits for one without limit.
     pub fn place(&self, asker: &Asker, patience: Option<Duration>) -> Option<Place> {
-        if !self.on_cpu || HAS_TURN.get() {
-            return Some(Place::new(None));
+        match self.on_cpu {
+            true => Place::on_cpu(asker, patience),
+            false => Some(Place::free()),
         }
-        let turn = CPU.turn(asker, patience)?;
-        HAS_TURN.set(true);
-        Some(Place::new(Some(turn)))
     }
 
     fn run(&self, binding: &IoBinding) -> ort::Result<()> {
         let _place = self.place(&Asker::other(), None);
-        // SAFETY: session and binding are live and belong together, and RunWithBinding is documented
-        // as safe to call from several threads on one session as long as each has its own binding.
-        // `ort` wraps it with `&mut Session`, which would let forty streams wait for each other.
+        // SAFETY: session and binding are live and belong together. RunWithBinding may be called
+        // from several threads on one session as long as each has its own binding, as its
+        // documentation says. `ort` wraps it with `&mut Session`, which would make forty streams
+        // wait for each other.
         unsafe {
             let status = (ort::api().RunWithBinding)(
                 self.session.ptr().cast_mut(),
@@ -615,8 +509,8 @@ impl SharedSession {
         let mut values: *mut *mut ort::sys::OrtValue = std::ptr::null_mut();
         let mut count = 0;
         let mut shapes = Vec::new();
-        // SAFETY: GetBoundOutputValues hands over an array of `count` values, allocated with
-        // `allocator`; each value is released once below, and the array freed once after that.
+        // SAFETY: GetBoundOutputValues returns an array of `count` values, allocated with
+        // `allocator`. Each value is released once below, and the array is freed once after that.
         unsafe {
             ort::Error::result_from_status((ort::api().GetBoundOutputValues)(
                 binding.ptr(),
@@ -648,8 +542,8 @@ impl SharedSession {
 unsafe fn shape_of(value: *const ort::sys::OrtValue) -> ort::Result<Vec<usize>> {
     let api = ort::api();
     let mut info = std::ptr::null_mut();
-    // SAFETY: `value` is live by contract; `info` is valid between its creation and its release,
-    // and `dims` has the length that the runtime asked for.
+    // SAFETY: `value` is live by contract. `info` is valid between its creation and its release,
+    // and `dims` has the length that the runtime reported.
     unsafe {
         ort::Error::result_from_status((api.GetTensorTypeAndShape)(value, &mut info))?;
         let mut rank = 0;

@@ -1,9 +1,9 @@
 //! What a stage has done and how long it took: the elements' property `stats`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use glib::prelude::*;
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::session::Runner;
@@ -14,7 +14,8 @@ pub const STATS: &str = "face-stats";
 /// The name of the property.
 pub const PROPERTY: &str = "stats";
 
-/// The longest time of each bucket of `infer-histogram` but the last, in ns: 250 us, then twice as much each.
+/// The upper bounds of the buckets of `infer-histogram` except the last, in ns: 250 us, then
+/// doubling.
 pub const INFER_BOUNDS: [u64; INFER_BUCKETS - 1] = {
     let mut bounds = [250_000; INFER_BUCKETS - 1];
     let mut i = 1;
@@ -25,8 +26,8 @@ pub const INFER_BOUNDS: [u64; INFER_BUCKETS - 1] = {
     bounds
 };
 
-/// How many buckets `infer-histogram` has. The last one holds all that took longer than
-/// [`INFER_BOUNDS`] go.
+/// The number of buckets of `infer-histogram`. The last one holds everything above
+/// [`INFER_BOUNDS`].
 pub const INFER_BUCKETS: usize = 16;
 
 /// Work done, on one frame or on many.
@@ -34,28 +35,29 @@ pub const INFER_BUCKETS: usize = 16;
 pub struct Work {
     /// Frames that passed.
     pub frames: u64,
-    /// Faces found (by a detector), or that were on these frames (all other stages).
+    /// Faces found (detectors), or on these frames (all other stages).
     pub faces: u64,
     /// Runs of a model.
     pub inferences: u64,
-    /// Frames (of a detector) or faces (of all other stages, each on each frame) that were due for
-    /// a model and did not get it because the stage was late.
+    /// Skipped work: frames (detectors) or faces (all other stages, counted on each frame) that
+    /// were due for a model and did not get it because the stage was late.
     pub dropped: u64,
-    /// Runs by how long they took, see [`INFER_BOUNDS`].
+    /// Runs by how long they took; see [`INFER_BOUNDS`].
     pub histogram: [u64; INFER_BUCKETS],
-    /// Tracks that live after the last of these frames.
+    /// Tracks alive after the last of these frames.
     pub tracks: u64,
-    /// Tracks that began until then, since the start.
+    /// Tracks that began between the start and the last of these frames.
     pub tracks_total: u64,
     /// The id that the next track will get.
     pub next_track: u64,
-    /// Time in the element itself, not in what follows it.
+    /// Time in the element itself, without the elements after it.
     pub total: Duration,
-    /// The part of it that went into waiting for a turn, where more want to run models than there are cores for.
+    /// The part of `total` spent waiting for a turn, when more stages want to run models than there
+    /// are cores.
     pub wait: Duration,
-    /// The part of it that went into sampling pixels into the models' inputs.
+    /// The part of `total` spent sampling pixels into the models' inputs.
     pub sample: Duration,
-    /// The part of it that went into running models.
+    /// The part of `total` spent running models.
     pub infer: Duration,
 }
 
@@ -101,7 +103,7 @@ impl Work {
     }
 }
 
-/// What a stage does, and therefore which fields its statistics have.
+/// The kind of a stage, which decides which fields its statistics have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Runs models.
@@ -109,7 +111,7 @@ pub enum Kind {
     Tracker,
 }
 
-/// The work of an element since its start. Its lock is held for some nanoseconds a frame, so that
+/// The work of an element since its start. The lock is held for some nanoseconds per frame, so
 /// reading never waits for an inference.
 #[derive(Debug)]
 pub struct Stats {
@@ -125,26 +127,22 @@ impl Stats {
         }
     }
 
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins anew.
+    /// Starts afresh.
     pub fn reset(&self) {
-        *self.work() = Work::default();
+        *self.work.lock() = Work::default();
     }
 
-    /// No track began yet; the first will have this id.
+    /// Sets the id of the first track, before any track begins.
     pub fn first_track(&self, id: u64) {
-        self.work().next_track = id;
+        self.work.lock().next_track = id;
     }
 
-    /// No track lives any more.
+    /// Records that all tracks have ended.
     pub fn end_tracks(&self) {
-        self.work().tracks = 0;
+        self.work.lock().tracks = 0;
     }
 
-    /// Does a frame's `work`, and counts it with its time.
+    /// Does the `work` of a frame, and counts it with its time.
     pub fn frame<T>(&self, work: impl FnOnce(&mut Work) -> T) -> T {
         let start = Instant::now();
         let mut done = Work {
@@ -153,7 +151,7 @@ impl Stats {
         };
         let result = work(&mut done);
         done.total = start.elapsed();
-        self.work().add(&done);
+        self.work.lock().add(&done);
         result
     }
 
@@ -161,18 +159,20 @@ impl Stats {
     pub fn property() -> glib::ParamSpec {
         glib::ParamSpecBoxed::builder::<gst::Structure>(PROPERTY)
             .nick("Statistics")
-            .blurb("What was done since the start, and how long it took (ns)")
+            .blurb("Work done since the start, and the time it took (ns)")
             .read_only()
             .build()
     }
 
-    /// The value of the property: `frames`, `faces`, `time-total`, then `inferences`, `time-wait`,
-    /// `time-sample`, `time-infer`, `work-dropped` and `infer-histogram` of a stage that runs models, `tracks`,
-    /// `tracks-total` and `next-track-id` of a tracker. All are uint64, times in nanoseconds, but for
-    /// `infer-histogram`, a `GstValueArray` of [`INFER_BUCKETS`] uint64: how many inferences took longer
-    /// than the bound before and up to its own of [`INFER_BOUNDS`].
+    /// The value of the property.
+    ///
+    /// All stages have `frames`, `faces` and `time-total`. Stages that run models add `inferences`,
+    /// `time-wait`, `time-sample`, `time-infer`, `work-dropped` and `infer-histogram`. A tracker
+    /// adds `tracks`, `tracks-total` and `next-track-id`. All are uint64, and times are in
+    /// nanoseconds. `infer-histogram` is a `GstValueArray` of [`INFER_BUCKETS`] uint64: each counts
+    /// the inferences above the previous bound of [`INFER_BOUNDS`] and up to its own.
     pub fn to_structure(&self) -> gst::Structure {
-        let work = *self.work();
+        let work = *self.work.lock();
         let time = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let common = gst::Structure::builder(STATS)
             .field("frames", work.frames)

@@ -1,48 +1,17 @@
-//! The end of a track: the event that the tracker sends, and state that lives as long as a track.
+//! State per track.
 
 use std::collections::HashMap;
 
-/// The name of the serialised downstream event and of the element message.
-pub const TRACK_ENDED: &str = "face-track-ended";
+use face_meta::track::TrackEnded;
 
-/// A track that ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrackEnded {
-    pub id: u64,
-    /// Presentation times (PTS) of the first and the last frame on which the face was detected, in ns.
-    pub first_seen: u64,
-    pub last_seen: u64,
-}
-
-impl TrackEnded {
-    /// The structure of the event and of the message.
-    pub fn to_structure(self) -> gst::Structure {
-        gst::Structure::builder(TRACK_ENDED)
-            .field("id", self.id)
-            .field("first-seen", self.first_seen)
-            .field("last-seen", self.last_seen)
-            .build()
-    }
-
-    /// What an event says, if it is ours.
-    pub fn from_event(event: &gst::Event) -> Option<Self> {
-        let structure = event.structure().filter(|s| s.name() == TRACK_ENDED)?;
-        Some(Self {
-            id: structure.get("id").ok()?,
-            first_seen: structure.get("first-seen").ok()?,
-            last_seen: structure.get("last-seen").ok()?,
-        })
-    }
-}
-
-/// Tracks that state is kept for at most. A tracker of ours ends its tracks; ids by somebody else may
-/// never end.
+/// The most tracks with state. Our tracker ends its tracks; the ids of a foreign one may never end.
 const MOST_TRACKS: usize = 1024;
 
-/// State by track, dropped when the track ends, or when it is the longest unused of very many.
+/// State by track. It is dropped when the track ends, or when it was unused for longest among too
+/// many.
 #[derive(Debug)]
 pub struct Tracks<T> {
-    /// The state, and when it was used last.
+    /// The state, and when it was last used.
     by_id: HashMap<u64, (T, u64)>,
     uses: u64,
 }
@@ -57,7 +26,7 @@ impl<T> Default for Tracks<T> {
 }
 
 impl<T: Default> Tracks<T> {
-    /// The state of a track, new if it has none yet.
+    /// The state of a track, created if missing.
     pub fn get(&mut self, id: u64) -> &mut T {
         self.uses += 1;
         if self.by_id.len() >= MOST_TRACKS && !self.by_id.contains_key(&id) {
@@ -95,7 +64,7 @@ impl<T: Default> Tracks<T> {
         self.by_id.is_empty()
     }
 
-    /// Drops what an event ends: one track, or with a flush or a new stream all.
+    /// Drops what an event ends: one track, or all at a flush or a new stream.
     pub fn handle(&mut self, event: &gst::Event) {
         match event.view() {
             gst::EventView::FlushStop(_) | gst::EventView::StreamStart(_) => self.clear(),
@@ -108,21 +77,22 @@ impl<T: Default> Tracks<T> {
     }
 }
 
-/// How often a track is worked on, in ms of stream time.
+/// How often to work on a track, in ms of stream time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// While its result may still change; 0 = on every frame, always.
+    /// The pause while the result may still change; 0 = every frame, always.
     pub interval: u32,
-    /// The longest pause once its result is settled.
+    /// The longest pause once the result is settled.
     pub settled: u32,
 }
 
-/// A track that was out of sight for longer is looked at again as if its result were not settled.
+/// A track that was out of sight for longer is worked on again as if its result were not settled.
 const GAP: u64 = 250_000_000;
 
-/// When a track was worked on, and when it is to be worked on again: every [`Pace::interval`] at first;
-/// once its result is settled the pause doubles with each further one, up to [`Pace::settled`]. A
-/// face that was lost and found may be another person's, so it is looked at again soon.
+/// When a track was worked on, and when work is due again. At first it is due every
+/// [`Pace::interval`]. Once the result is settled, the pause doubles with each further result, up
+/// to [`Pace::settled`]. A face that was lost and found may belong to another person, so it is due
+/// again soon.
 #[derive(Debug, Clone, Default)]
 pub struct Schedule {
     worked: Option<u64>,
@@ -132,7 +102,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The track is on the frame of time `now` (ns). `missed`: it was looked for there and not found.
+    /// Records that the track is on the frame of time `now` (ns). `missed`: the detector did not
+    /// find it there.
     pub fn see(&mut self, now: Option<u64>, missed: bool) {
         let gap = match (self.seen, now) {
             (Some(seen), Some(now)) => now.saturating_sub(seen) > GAP,
@@ -142,8 +113,8 @@ impl Schedule {
         self.seen = now.or(self.seen);
     }
 
-    /// Whether work is due at `now`, with `settled` results since the first that settled it (0 =
-    /// not settled). It is, too, where time is unknown or ran backwards.
+    /// Whether work is due at `now`. `settled` counts the results from the one that settled it on
+    /// (0 = not settled). Work is always due if the time is unknown or ran backwards.
     pub fn is_due(&self, pace: Pace, settled: u32, now: Option<u64>) -> bool {
         let (Some(worked), Some(now)) = (self.worked, now) else {
             return true;
@@ -154,19 +125,19 @@ impl Schedule {
         now < worked || now - worked >= pause * 1_000_000
     }
 
-    /// Work was done at `now`.
+    /// Records that work was done at `now`.
     pub fn done(&mut self, now: Option<u64>) {
         self.worked = now;
         self.doubtful = false;
         self.passed = 0;
     }
 
-    /// Work was due and not done: others had their turn.
+    /// Records that work was due and not done because others had their turn.
     pub fn pass_over(&mut self) {
         self.passed = self.passed.saturating_add(1);
     }
 
-    /// How often that was so since the last work.
+    /// How often the track was passed over since the last work.
     pub fn passed(&self) -> u32 {
         self.passed
     }
@@ -178,7 +149,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// Times (ms) of the work on a track that is seen every 100 ms and settled by its third result.
+    /// The times (ms) of the work on a track that is seen every 100 ms and settled by its third
+    /// result.
     fn times(pace: Pace, missed_at: Option<u64>) -> Vec<u64> {
         let mut schedule = Schedule::default();
         let mut times = Vec::new();

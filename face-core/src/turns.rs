@@ -1,25 +1,28 @@
-//! Turns: who may run a model next where more ask than there are places.
+//! Turns: who may run a model next when more stages want to than there are places.
 //!
-//! A place goes to whoever was served longest ago, so that forty streams share what one machine can do and
-//! none of them starves; the time of some counts for less than that of others. Whoever cannot wait says how long it
-//! can; it is turned away at once if its turn would surely come too late.
+//! A place goes to the stage that was served longest ago, so that forty streams share one machine
+//! and none of them starves. Weights make the turns of some stages count for less. A caller that
+//! cannot wait indefinitely says how long it can. It is turned away at once if its turn would
+//! surely come too late.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// One that asks for turns: a stage of a stream.
+use parking_lot::Mutex;
+
+/// A party that asks for turns: one stage of a stream.
 #[derive(Debug)]
 pub struct Asker {
-    /// The number of its last turn. Turns are numbered in their order. 0 before the first, which so comes at
-    /// once: a camera that starts runs each of its models a few times.
+    /// The number of its last turn; turns are numbered in order. It is 0 before the first turn,
+    /// which therefore comes at once: a camera that starts runs each of its models a few times.
     last: AtomicU64,
     weight: u64,
 }
 
-/// Where all want turns, a detector gets so many for each one of another stage: without boxes there are no tracks,
-/// and each new track asks the other stages for more than one that goes on.
+/// When all want turns, a detector gets this many for each one of another stage. Without boxes
+/// there are no tracks, and each new track costs the other stages more than one that goes on.
 const DETECTION: u64 = 6;
 
 impl Asker {
@@ -46,7 +49,7 @@ impl Asker {
     }
 }
 
-/// What somebody who asks is judged by.
+/// What decides about a caller's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Claim {
     last: u64,
@@ -54,20 +57,20 @@ struct Claim {
 }
 
 impl Claim {
-    /// The larger, the sooner its turn comes, when `given` turns were given so far.
+    /// Higher urgency is served sooner. `given` is the number of turns given so far.
     fn urgency(&self, given: u64) -> u64 {
         given.saturating_sub(self.last).saturating_mul(self.weight)
     }
 }
 
-/// Those that wait. Knows no clock and no threads.
+/// The waiting callers. Free of clocks and threads.
 #[derive(Debug)]
 struct Line<T> {
     free: usize,
     /// Turns given so far.
     given: u64,
     arrivals: u64,
-    /// By the order of arrival.
+    /// In the order of arrival.
     waiting: Vec<(u64, Claim, T)>,
 }
 
@@ -81,14 +84,14 @@ impl<T> Line<T> {
         }
     }
 
-    /// Takes a free place; the number of the turn.
+    /// Takes a free place and returns the number of the turn.
     fn take(&mut self) -> Option<u64> {
         self.free = self.free.checked_sub(1)?;
         self.given += 1;
         Some(self.given)
     }
 
-    /// How many of those that wait go before `claim`.
+    /// How many of the waiting go before `claim`.
     fn ahead(&self, claim: Claim) -> usize {
         let own = claim.urgency(self.given);
         let goes_before = |other: &Claim| other.urgency(self.given) >= own;
@@ -98,19 +101,19 @@ impl<T> Line<T> {
             .count()
     }
 
-    /// Waits; returns a number by which to leave.
+    /// Queues a caller. Returns a number by which it can leave.
     fn wait(&mut self, claim: Claim, who: T) -> u64 {
         self.arrivals += 1;
         self.waiting.push((self.arrivals, claim, who));
         self.arrivals
     }
 
-    /// Who waits no longer.
+    /// Removes a caller that no longer waits.
     fn leave(&mut self, arrival: u64) {
         self.waiting.retain(|(theirs, _, _)| *theirs != arrival);
     }
 
-    /// A place becomes free; who gets it, and the number of the turn.
+    /// Frees a place. Returns who gets it, and the number of the turn.
     fn give_back(&mut self) -> Option<(T, u64)> {
         let key = |(arrival, claim, _): &(u64, Claim, T)| {
             (claim.urgency(self.given), std::cmp::Reverse(*arrival))
@@ -136,24 +139,24 @@ struct Waiting {
 #[derive(Debug)]
 struct State {
     line: Line<Arc<Waiting>>,
-    /// How long a turn takes, as a running mean in seconds.
+    /// The running mean of a turn's duration, in seconds.
     mean: f64,
 }
 
-/// A number of places, and who may use them.
+/// A number of places, and the queue for them.
 #[derive(Debug)]
 pub struct Gate {
     places: usize,
     state: Mutex<State>,
-    /// Whoever cannot wait for ever is turned away.
+    /// Whether callers that cannot wait for ever are turned away.
     closed: AtomicBool,
 }
 
-/// How much of the mean is the last turn.
+/// The weight of the last turn in the mean.
 const NEWEST: f64 = 1.0 / 16.0;
 
-/// How much longer than the mean a turn may be expected to take before somebody is turned away for it:
-/// a mean says little of a single turn.
+/// A caller is turned away only if the wait is too long even for turns of this fraction of the
+/// mean: a mean says little about a single turn.
 const DOUBT: f64 = 0.5;
 
 impl Gate {
@@ -169,12 +172,9 @@ impl Gate {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a place. `None` if there is none within `patience`, or if none is to be expected; without
-    /// a `patience` it waits as long as it takes. A thread that has a place must not ask for another.
+    /// Waits for a place. Returns `None` if there is none within `patience`, or if none can be
+    /// expected. Without `patience` it waits as long as it takes. A thread that has a place must
+    /// not ask for another.
     pub fn turn(&self, asker: &Asker, patience: Option<Duration>) -> Option<Turn<'_>> {
         let begin = Instant::now();
         if patience.is_some() && self.closed.load(Ordering::Relaxed) {
@@ -186,7 +186,7 @@ impl Gate {
             turn: AtomicU64::new(0),
         });
         let arrival = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if let Some(number) = state.line.take() {
                 drop(state);
                 return Some(self.begin(asker, number));
@@ -212,8 +212,8 @@ impl Gate {
                 std::thread::park_timeout(left);
                 continue;
             }
-            let mut state = self.state();
-            // Turns are given with the state locked: from here on there will be none.
+            let mut state = self.state.lock();
+            // Turns are given while the state is locked, so none can come from here on.
             match me.turn.load(Ordering::Acquire) {
                 0 => {
                     state.line.leave(arrival);
@@ -236,7 +236,7 @@ impl Gate {
     }
 
     fn end(&self, took: Duration) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.mean += (took.as_secs_f64() - state.mean) * NEWEST;
         if let Some((next, number)) = state.line.give_back() {
             next.turn.store(number, Ordering::Release);
@@ -244,17 +244,17 @@ impl Gate {
         }
     }
 
-    /// Turns away all that cannot wait for ever, from now on or until it is opened again: for a program that
-    /// ends and wants nothing but the frames under way.
+    /// Turns away all callers that cannot wait for ever, until it is opened again. For a program
+    /// that ends and needs only to finish the frames under way.
     pub fn close(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
-        for (_, _, waiting) in &self.state().line.waiting {
+        for (_, _, waiting) in &self.state.lock().line.waiting {
             waiting.thread.unpark();
         }
     }
 }
 
-/// The right to run a model, as long as it lives.
+/// The right to run a model, while it lives.
 #[must_use]
 #[derive(Debug)]
 pub struct Turn<'a> {
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(line.take(), Some(7));
     }
 
-    /// How often each is served who always asks.
+    /// How often each caller is served if all of them always ask.
     fn served(weights: &[u64], turns: usize) -> Vec<u32> {
         let mut line = Line::new(1);
         line.take();
@@ -361,7 +361,7 @@ mod tests {
             }
         });
         assert!(most.into_inner() <= 3);
-        let state = gate.state();
+        let state = gate.state.lock();
         assert_eq!((state.line.free, state.line.waiting.len()), (3, 0));
     }
 
@@ -373,7 +373,7 @@ mod tests {
         assert!(gate.turn(&there, Some(Duration::ZERO)).is_none());
         assert!(gate.turn(&there, Some(Duration::from_millis(2))).is_none());
         assert!(
-            gate.state().line.waiting.is_empty(),
+            gate.state.lock().line.waiting.is_empty(),
             "nobody is left behind"
         );
         let (sender, receiver) = mpsc::channel();
@@ -382,7 +382,7 @@ mod tests {
                 let turn = gate.turn(&there, Some(Duration::from_secs(3600)));
                 sender.send(turn.is_some()).expect("somebody listens");
             });
-            while gate.state().line.waiting.is_empty() {
+            while gate.state.lock().line.waiting.is_empty() {
                 std::thread::yield_now();
             }
             drop(first);
@@ -395,8 +395,8 @@ mod tests {
         let gate = Gate::new(1);
         let asker = Asker::other();
         let _turn = gate.turn(&asker, None);
-        // Turns take an hour here: even a minute's patience is in vain.
-        gate.state().mean = 3600.0;
+        // Turns take an hour here, so even a minute's patience is in vain.
+        gate.state.lock().mean = 3600.0;
         assert!(gate.turn(&asker, Some(Duration::from_secs(60))).is_none());
     }
 
@@ -410,7 +410,7 @@ mod tests {
                 gate.turn(&Asker::other(), Some(Duration::from_secs(3600)))
                     .is_some()
             });
-            while gate.state().line.waiting.is_empty() {
+            while gate.state.lock().line.waiting.is_empty() {
                 std::thread::yield_now();
             }
             gate.close(true);

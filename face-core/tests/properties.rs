@@ -1,16 +1,16 @@
-//! What must hold of geometry, sampling and metadata for any numbers: NaN, infinite, negative, huge,
+//! Properties of geometry, sampling and metadata for any numbers: NaN, infinite, negative, huge,
 //! empty.
 
 use std::collections::HashSet;
 
-use face_core::geometry::{Point, Rect, Similarity, non_maximum_suppression};
-use face_core::image::{Picture, Sampler, warp_rows};
-use face_core::meta::{self, Embedding, Face, Gender, Recognition, Track};
+use face_core::image::{Picture, PixelShape, Sampler, warp_rows};
 use face_core::model::{ColorOrder, Dimension, Input};
+use face_meta::geometry::{Point, Rect, Similarity, non_maximum_suppression};
+use face_meta::{Embedding, Face, Gender, Recognition, Track};
 use gst_video::VideoRegionOfInterestMeta;
 use proptest::prelude::*;
 
-/// Numbers as they should be, and all others.
+/// Ordinary numbers, and all others.
 fn number() -> impl Strategy<Value = f64> {
     let special = [
         f64::NAN,
@@ -54,7 +54,7 @@ fn is_finite(s: &Similarity) -> bool {
     [s.a, s.b, s.tx, s.ty].iter().all(|v| v.is_finite())
 }
 
-/// Without a file of failures: what they find becomes a test of its own.
+/// Does not save failures to a file: each one becomes a regular test.
 fn cases(count: u32) -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
@@ -72,7 +72,8 @@ proptest! {
         prop_assert_eq!(iou, b.iou(&a));
         let common = a.intersection(&b);
         prop_assert!(common.w >= 0.0 && common.h >= 0.0, "{common:?}");
-        // Far out the sum of a corner and a side is rounded by more than the side.
+        // Far from the origin, rounding the sum of a corner and a side changes it by more than the
+        // side.
         let near = [a, b].iter().all(|r| r.x.abs().max(r.y.abs()) < 1e6);
         let least = a.area().min(b.area()) + 1e-6;
         prop_assert!(!near || common.area() <= least * (1.0 + 1e-6), "{a:?}, {b:?}: {common:?}");
@@ -115,7 +116,7 @@ proptest! {
         let pixels = vec![255; 3 * width * height];
         let picture = Picture::from_rgb(&pixels, width, height).expect("long enough");
         let to_source = Similarity { a, b, tx, ty };
-        let rows = warp_rows(&to_source, (16, 12));
+        let rows = warp_rows(&to_source, (16, 12), PixelShape::SQUARE);
         prop_assert!(!rows.is_empty());
         let mut tensor = vec![f32::NAN; 3 * 16 * 12];
         Sampler::new().warp(&picture, &to_source, &input(), &mut tensor, (16, 12));
@@ -181,7 +182,7 @@ prop_compose! {
             recognition: Some(Recognition { name, confidence: numbers[1], distance: numbers[2] }),
             age: Some(numbers[3]),
             gender: Some(Gender { label, confidence: numbers[0] }),
-            embedding: values.map(|values| Embedding { model, values }),
+            embedding: values.map(|values| Embedding { model, values, weight: Some(numbers[1]) }),
         }
     }
 }
@@ -199,8 +200,8 @@ proptest! {
         gst::init().expect("GStreamer starts");
         let mut buffer = gst::Buffer::new();
         let target = buffer.make_mut();
-        let id = meta::add(target, size, &face);
-        let faces = meta::claim(target);
+        let id = face_meta::add(target, size, &face);
+        let faces = face_meta::claim(target);
         prop_assert_eq!(faces.len(), usize::from(id.is_some()));
         let (Some(id), Some(found)) = (id, faces.first()) else {
             return Ok(());
@@ -209,7 +210,7 @@ proptest! {
         prop_assert!(found.rect.is_finite(), "{:?} of {:?}", found, face);
         let (near, far) = (found.rect, face.rect);
         let error = (near.x - far.x).abs() + (near.right() - far.right()).abs();
-        // Larger than any number that can be relative to a region: the region itself.
+        // Beyond any number that can be relative to a region, the box is the region itself.
         let countable = far.x.abs().max(far.y.abs()).max(far.w).max(far.h) < 1e100;
         prop_assert!(
             !countable || error <= 1e-6 * (1.0 + far.x.abs() + far.w),
@@ -221,9 +222,9 @@ proptest! {
         prop_assert!(found.landmarks.iter().flatten().all(|p| p.x.is_finite() && p.y.is_finite()));
         prop_assert_eq!(found.track, face.track);
         prop_assert_eq!(bits(&found.embedding), bits(&face.embedding));
-        // What is read can be written, and stays.
-        meta::update(target, &faces);
-        let again = meta::read(target);
+        // A face that was read can be written, and stays the same.
+        face_meta::update(target, &faces);
+        let again = face_meta::read(target);
         prop_assert_eq!(&again[0].recognition, &faces[0].recognition);
         prop_assert_eq!(again[0].confidence, faces[0].confidence);
     }
@@ -239,15 +240,15 @@ proptest! {
         let mut buffer = gst::Buffer::new();
         let target = buffer.make_mut();
         for (is_face, id, [x, y, w, h]) in &regions {
-            let kind = if *is_face { meta::ROI_TYPE } else { "car" };
+            let kind = if *is_face { face_meta::ROI_TYPE } else { "car" };
             VideoRegionOfInterestMeta::add(target, kind, (*x, *y, *w, *h)).set_id(*id);
         }
-        let faces = meta::claim(target);
+        let faces = face_meta::claim(target);
         let ids: HashSet<i32> = faces.iter().map(|f| f.id).collect();
         prop_assert_eq!(faces.len(), regions.iter().filter(|r| r.0).count());
         prop_assert_eq!(ids.len(), faces.len());
         prop_assert!(ids.iter().all(|id| *id > 0));
         prop_assert!(regions.iter().all(|(is_face, id, _)| *is_face || !ids.contains(id)));
-        prop_assert_eq!(meta::claim(target), faces);
+        prop_assert_eq!(face_meta::claim(target), faces);
     }
 }

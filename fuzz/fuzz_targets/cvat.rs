@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use gst_face_fuzz::evaluate::{check, cvat};
+use face_analysis::evaluate::cvat;
+use gst_face_fuzz::check;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,6 +1,7 @@
-//! Frames as other plugins may describe them: any `GstVideoMeta` over any memory, in any raw format. They
-//! are mapped, sampled, and sent through the elements that write into frames. The memory lies between
-//! pages that nobody may touch, so that GStreamer's own functions are watched, too.
+//! Frames as other plugins may describe them: any `GstVideoMeta` over any memory, in any raw
+//! format. They are mapped, sampled, and sent through the elements that write into frames. The
+//! memory lies between inaccessible pages, so that overruns of GStreamer's own functions are found,
+//! too.
 #![no_main]
 
 use std::cell::RefCell;
@@ -8,10 +9,9 @@ use std::sync::Once;
 
 use arbitrary::{Arbitrary, Unstructured};
 use face_core::frame;
-use face_core::geometry::Similarity;
-use face_core::image::{Picture, Sampler, warp_rows};
-use face_core::meta;
+use face_core::image::{Picture, PixelShape, Sampler, warp_rows};
 use face_core::model::{ColorOrder, Dimension, Input};
+use face_meta::geometry::Similarity;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo, VideoRegionOfInterestMeta};
 use libfuzzer_sys::fuzz_target;
@@ -19,12 +19,12 @@ use libfuzzer_sys::fuzz_target;
 /// The largest width and height.
 const MOST: u32 = 140;
 
-/// Bytes of one buffer at most.
+/// The most bytes of a buffer.
 const MOST_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Arbitrary)]
 enum Number {
-    /// As in GStreamer's own layout.
+    /// GStreamer's own layout.
     Own,
     More(u8),
     Less(u8),
@@ -65,18 +65,20 @@ struct Frame {
     size: (u8, u8),
     interlaced: bool,
     meta: Option<Meta>,
-    /// Bytes of all memories together.
+    /// Total bytes of all memories.
     bytes: Number,
-    /// Where one memory ends and the next begins, in shares of 256.
+    /// Where one memory ends and the next begins, in 256ths.
     cuts: Vec<u8>,
-    /// Whether the memory begins on a page, or ends on one.
+    /// Whether the memory begins at a page boundary, or ends at one.
     at_start: bool,
     regions: [(u8, u8, u8, u8); 2],
     warp: [i8; 4],
     rows: (u8, u8),
+    /// Pixel aspect ratio.
+    par: (u8, u8),
 }
 
-/// Memory between two pages that may not be touched.
+/// Memory between two inaccessible pages.
 struct Guarded {
     pages: *mut u8,
     length: usize,
@@ -84,7 +86,7 @@ struct Guarded {
     bytes: usize,
 }
 
-// SAFETY: nobody else has the memory.
+// SAFETY: the memory has no other owner.
 unsafe impl Send for Guarded {}
 
 const PAGE: usize = 4096;
@@ -92,7 +94,7 @@ const PAGE: usize = 4096;
 impl Guarded {
     fn new(bytes: usize, at_start: bool) -> Self {
         let length = bytes.next_multiple_of(PAGE) + 2 * PAGE;
-        // SAFETY: new pages, of which those in the middle are made accessible.
+        // SAFETY: the pages are new, and those in the middle are made accessible.
         unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             let pages = libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0);
@@ -116,7 +118,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new`, and used by nobody any more.
+        // SAFETY: mapped in `new`, and no longer in use.
         unsafe { libc::munmap(self.pages.cast(), self.length) };
     }
 }
@@ -146,7 +148,8 @@ impl Frame {
         };
         let info = VideoInfo::builder(format, width + 1, height + 1)
             .fps(gst::Fraction::new(25, 1))
-            .interlace_mode(mode);
+            .interlace_mode(mode)
+            .par(gst::Fraction::new(i32::from(self.par.0) + 1, i32::from(self.par.1) + 1));
         let caps = info.build().ok()?.to_caps().ok()?;
         VideoInfo::from_caps(&caps).ok()
     }
@@ -200,12 +203,13 @@ impl Frame {
         }
         for (x, y, w, h) in self.regions {
             let place = (x.into(), y.into(), u32::from(w) + 1, u32::from(h) + 1);
-            VideoRegionOfInterestMeta::add(target, meta::ROI_TYPE, place);
+            VideoRegionOfInterestMeta::add(target, face_meta::ROI_TYPE, place);
         }
         buffer
     }
 
-    /// Samples all of the frame, and the pixels of a warp. Answers whether the frame fits its memory.
+    /// Samples the whole frame, and the pixels of a warp. Returns whether the frame fits its memory
+    /// and can be drawn on.
     fn sample(&self, info: &VideoInfo, tools: &mut Tools) -> bool {
         let buffer = self.buffer(info);
         let Ok(frame) = frame::map(&buffer, info) else {
@@ -244,10 +248,11 @@ impl Frame {
             tx,
             ty,
         };
-        let rows = warp_rows(&warp, (SIDE, SIDE));
+        let rows = warp_rows(&warp, (SIDE, SIDE), PixelShape::of(&info));
         let picture = Picture::new(&frame, rows, unpacked).expect("all formats are read");
         sampler.warp(&picture, &warp, input, tensor, (SIDE, SIDE));
-        true
+        // Rows that are not aligned to the samples cannot be drawn on.
+        frame.is_aligned()
     }
 }
 
@@ -262,7 +267,7 @@ struct Tools {
 
 struct Elements {
     tools: Tools,
-    /// Each with its last caps.
+    /// The elements that write, each with its last caps.
     writers: [(Harness, Option<gst::Caps>); 3],
 }
 
@@ -298,18 +303,21 @@ impl Elements {
 
     fn run(&mut self, frame: &Frame) {
         let Some(info) = frame.info() else { return };
-        let fits = frame.sample(&info, &mut self.tools);
+        let can_be_drawn_on = frame.sample(&info, &mut self.tools);
         let caps = info.to_caps().expect("valid");
         for (i, (harness, known)) in self.writers.iter_mut().enumerate() {
             if known.as_ref() != Some(&caps) {
                 harness.set_src_caps(caps.clone());
                 *known = Some(caps.clone());
             }
-            // Formats that the blur does not take are refused.
+            // The blur refuses formats that it does not support.
             let passed = harness.push(frame.buffer(&info)).is_ok();
             let odd = frame::columns(info.format(), info.width()) < info.width();
-            assert!(i > 0 || odd || passed || !fits, "{info:?}");
+            assert!(i > 0 || odd || passed || !can_be_drawn_on, "{info:?}");
+            // A harness keeps all buffers until they are pulled.
             while harness.try_pull().is_some() {}
+            while harness.try_pull_event().is_some() {}
+            while harness.try_pull_upstream_event().is_some() {}
         }
     }
 }

@@ -1,10 +1,11 @@
-//! A gallery's file, as small ones are read, and as large ones, whose exact numbers stay in the file.
+//! A gallery's file, read as a small gallery, and as a large one whose exact numbers stay in the
+//! file.
 #![no_main]
 
 use std::cell::RefCell;
 use std::io::{Seek, Write};
 
-use gstfacerecog::gallery::Gallery;
+use face_gallery::Gallery;
 use libfuzzer_sys::fuzz_target;
 use tempfile::NamedTempFile;
 

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use gst_face_fuzz::live::config::Config;
+use face_live::config::Config;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else {
         return;
     };
-    // Secrets are read from the environment and from files, which is another matter.
+    // Secrets from the environment and from files are out of scope.
     if text.contains("-env") || text.contains("-file") {
         return;
     }
@@ -30,6 +30,6 @@ fuzz_target!(|data: &[u8]| {
             );
         }
     }
-    // What it prints holds no secret, and prints.
+    // Debug output works (it holds no secrets).
     assert!(!format!("{config:?}").is_empty());
 });

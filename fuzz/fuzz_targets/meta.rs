@@ -1,5 +1,5 @@
-//! Metadata as other plugins may leave it: regions with any id and rectangle, and anything under our
-//! names. First the functions that read and write it, then the elements.
+//! Metadata as other plugins may leave it: regions with any id and rectangle, and anything under
+//! our names. Tests first the functions that read and write it, then the elements.
 #![no_main]
 
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Once;
 
 use arbitrary::{Arbitrary, Unstructured};
-use face_core::meta::{self, META_NAME};
+use face_meta::META_NAME;
 use gst::meta::CustomMeta;
 use gst_check::Harness;
 use gst_video::VideoRegionOfInterestMeta;
@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 const SIZE: (u32, u32) = (64, 48);
 const CAPS: &str = "video/x-raw, format=GRAY8, width=64, height=48, framerate=25/1";
 
-/// More is a matter of time only.
+/// More would only take longer.
 const MOST: usize = 60;
 
 #[derive(Debug, Arbitrary)]
@@ -89,7 +89,7 @@ struct Frame<'a> {
     examined: Option<Value<'a>>,
     regions: Vec<Region>,
     entries: Vec<(Id, Vec<(u8, Value<'a>)>)>,
-    /// Anything that GStreamer takes for a structure.
+    /// Anything that GStreamer parses as a structure.
     text: &'a str,
 }
 
@@ -130,17 +130,21 @@ fn set(structure: &mut gst::StructureRef, name: &str, value: &Value) {
 fn buffer(frame: &Frame) -> gst::Buffer {
     let mut buffer = gst::Buffer::with_size((SIZE.0 * SIZE.1) as usize).expect("memory");
     let target = buffer.get_mut().expect("a new buffer is writable");
-    // u64::MAX is no time.
+    // `u64::MAX` is not a valid time.
     target.set_pts(frame.pts.and_then(|t| gst::ClockTime::try_from(t).ok()));
     for region in frame.regions.iter().take(MOST) {
         let [x, y, w, h] = [0, 1, 2, 3].map(|i| match region.rect[i] {
             Side::Small(v) => v.into(),
             Side::Any(v) => v,
         });
-        let kind = if region.face { meta::ROI_TYPE } else { "car" };
+        let kind = if region.face {
+            face_meta::ROI_TYPE
+        } else {
+            "car"
+        };
         VideoRegionOfInterestMeta::add(target, kind, (x, y, w, h)).set_id(region.id.get());
     }
-    meta::register();
+    face_meta::register();
     let mut custom = CustomMeta::add(target, META_NAME).expect("registered");
     let structure = custom.mut_structure();
     for (id, fields) in frame.entries.iter().take(MOST) {
@@ -171,14 +175,17 @@ fn buffer(frame: &Frame) -> gst::Buffer {
 }
 
 fn read_and_write(buffer: &mut gst::BufferRef) {
-    meta::examined(buffer);
-    meta::read(buffer);
-    let faces = meta::claim(buffer);
+    face_meta::examined(buffer);
+    face_meta::read(buffer);
+    let faces = face_meta::claim(buffer);
     let ids: HashSet<i32> = faces.iter().map(|f| f.id).collect();
     assert!(ids.len() == faces.len() && ids.iter().all(|id| *id > 0));
-    assert_eq!(format!("{faces:?}"), format!("{:?}", meta::claim(buffer)));
-    meta::update(buffer, &faces);
-    let again = meta::read(buffer);
+    assert_eq!(
+        format!("{faces:?}"),
+        format!("{:?}", face_meta::claim(buffer))
+    );
+    face_meta::update(buffer, &faces);
+    let again = face_meta::read(buffer);
     assert_eq!(faces.len(), again.len());
     for (before, after) in faces.iter().zip(&again) {
         assert_eq!(
@@ -191,12 +198,12 @@ fn read_and_write(buffer: &mut gst::BufferRef) {
         );
     }
     for face in faces.iter().take(3) {
-        if let Some(id) = meta::add(buffer, SIZE, face) {
+        if let Some(id) = face_meta::add(buffer, SIZE, face) {
             assert!(!ids.contains(&id));
         }
     }
-    meta::set_examined(buffer, true);
-    assert_eq!(meta::examined(buffer), Some(true));
+    face_meta::set_examined(buffer, true);
+    assert_eq!(face_meta::examined(buffer), Some(true));
 }
 
 struct Elements {
@@ -247,7 +254,7 @@ thread_local! {
 fuzz_target!(|data: &[u8]| {
     let mut data = Unstructured::new(data);
     ELEMENTS.with_borrow_mut(|elements| {
-        // Two frames, one behind the other: tracks may go on.
+        // Two consecutive frames, so that tracks may continue.
         for _ in 0..2 {
             let Ok(frame) = Frame::arbitrary(&mut data) else {
                 return;

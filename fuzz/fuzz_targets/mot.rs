@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use gst_face_fuzz::evaluate::check;
-use gst_face_fuzz::evaluate::truth::{Truth, read_names};
+use face_analysis::evaluate::truth::{Truth, read_names};
+use gst_face_fuzz::check;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,5 +1,5 @@
-//! Age and gender of aligned faces: expectation and vote over class probabilities, for one face and
-//! over a track.
+//! Age and gender of aligned faces: expectations and votes over class probabilities, for one face
+//! and over a track.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use face_core::Error;
 use face_core::align::{Chips, chip_runner};
 use face_core::image::ReadFrame;
-use face_core::meta::{Face, Gender};
 use face_core::model::{Model, Task};
 use face_core::session::{self, Options, Place, Runner};
 use face_core::stats::Work;
 use face_core::turns::Asker;
+use face_meta::{Face, Gender};
 
 /// How a model's outputs become an estimate.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ enum Decoder {
     Classes(Vec<String>),
 }
 
-/// What a model says of one face.
+/// A model's estimate for one face.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Estimate {
     /// Years.
@@ -38,7 +38,7 @@ pub struct Estimator {
 }
 
 impl Estimator {
-    /// Loads `model` (name or path) and makes sure that its outputs fit its decoder.
+    /// Loads `model` (name or path) and checks that its outputs fit its decoder.
     pub fn new(model: &str, options: &Options) -> Result<Self, Error> {
         let model = Model::find(model)?;
         let descriptor = &model.descriptor;
@@ -49,13 +49,13 @@ impl Estimator {
                 return Err(Error::invalid(
                     model.weights.with_extension("json"),
                     format!(
-                        "no decoder `{decoder}` for {task}; age has `expectation`, gender `classes`"
+                        "no decoder `{decoder}` for {task}; use `expectation` for age, `classes` for gender"
                     ),
                 ));
             }
             (task, _) => {
                 return Err(Error::Settings(format!(
-                    "model `{}` ({}) is for {task}: set `model` to ones for age and for gender",
+                    "model `{}` ({}) is for {task}: set `model` to models for age and gender",
                     descriptor.name,
                     model.weights.display()
                 )));
@@ -79,12 +79,14 @@ impl Estimator {
         Ok(estimator)
     }
 
-    /// A place for this thread to run models; see [`face_core::session::SharedSession::place`].
+    /// Gets a place for this thread to run models; see
+    /// [`face_core::session::SharedSession::place`].
     pub fn place(&self, asker: &Asker, patience: Option<Duration>) -> Option<Place> {
         self.runner.session().place(asker, patience)
     }
 
-    /// The estimate for one face; `None` if the face has no extent or the model gives no numbers.
+    /// The estimate for one face. `None` if the face has no extent or the model's output is not
+    /// finite.
     pub fn estimate(
         &mut self,
         chips: &mut Chips,
@@ -108,7 +110,7 @@ impl Decoder {
         }
     }
 
-    /// What the descriptor calls the classes.
+    /// The descriptor's field for the classes.
     fn field(&self) -> &'static str {
         match self {
             Self::Expectation(_) => "values",
@@ -147,22 +149,22 @@ impl Decoder {
     }
 }
 
-/// What is known of one track: the mean age, and the gender that most estimates speak for, each
-/// counted with its confidence.
+/// The estimates for one track: the mean age, and the gender of most estimates, weighted by
+/// confidence.
 #[derive(Debug, Default)]
 pub struct Summary {
     ages: (f64, u32),
-    /// Sum of confidences and number of estimates by label.
+    /// Sum of confidences and number of estimates, by label.
     genders: HashMap<String, (f64, u32)>,
-    /// The last estimates, where a track is not to be smoothed.
+    /// The last estimates, for tracks without smoothing.
     last: (Option<f64>, Option<Gender>),
 }
 
-/// A track with so many estimates is settled: more would move its mean little.
+/// A track with this many estimates is settled: more would hardly move its mean.
 const SETTLED_ESTIMATES: u32 = 4;
 
 impl Summary {
-    /// Estimates since there were enough, this one counted: 0 before.
+    /// The number of estimates since there were enough, including that one; 0 before.
     pub fn settled(&self) -> u32 {
         let genders: u32 = self.genders.values().map(|(_, count)| count).sum();
         (self.ages.1.max(genders) + 1).saturating_sub(SETTLED_ESTIMATES)
@@ -203,7 +205,8 @@ impl Summary {
             .genders
             .iter()
             .max_by(|a, b| a.1.0.total_cmp(&b.1.0).then(b.0.cmp(a.0)))?;
-        // An estimate for another label gave this one at most what it left over: counted as nothing.
+        // An estimate for another label left at most the rest of its probability to this one. It
+        // counts as 0.
         let confidence = weight / f64::from(estimates);
         Some(Gender {
             label: label.clone(),

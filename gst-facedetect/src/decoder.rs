@@ -1,11 +1,12 @@
-//! What the outputs of a detection model mean: one file a model family behind one interface.
+//! Decoders for the outputs of detection models: one interface, and one file per model family.
 
 mod centerface;
+pub mod heads;
 mod yunet;
 
 use face_core::Error;
-use face_core::geometry::{Landmarks, Rect};
-use face_core::session::Runner;
+use face_core::session::{Edit, Runner};
+use face_meta::geometry::{Landmarks, Point, Rect};
 
 /// A face that a model proposes, in pixels of the model's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +18,16 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Whether every number is one.
+    /// The same on an input of another size.
+    pub fn scaled(&self, sx: f64, sy: f64) -> Self {
+        Self {
+            rect: self.rect.scaled(sx, sy),
+            landmarks: self.landmarks.map(|p| Point::new(p.x * sx, p.y * sy)),
+            confidence: self.confidence,
+        }
+    }
+
+    /// Whether all numbers are finite.
     fn is_finite(&self) -> bool {
         self.confidence.is_finite()
             && self.rect.is_finite()
@@ -28,23 +38,28 @@ impl Candidate {
     }
 }
 
-/// Reads candidates out of a model's outputs.
+/// Finds candidates in a model's outputs.
 pub trait Decoder: Send + Sync {
-    /// Appends the candidates of at least `threshold` confidence to `found`, before suppression of
-    /// overlapping ones. Fails if the outputs do not have the shapes that belong to the input.
+    /// Appends the candidates with a confidence of at least `threshold` to `found`, before
+    /// overlapping ones are suppressed. Fails if the outputs' shapes do not match the input's.
     fn decode(
         &self,
         runner: &Runner,
         threshold: f32,
         found: &mut Vec<Candidate>,
     ) -> Result<(), Error>;
+
+    /// The edit that the model's graph needs before it is loaded.
+    fn edit(&self) -> Option<Edit> {
+        None
+    }
 }
 
-/// The most candidates that are compared with each other, which takes time with the square of their
-/// number: the best ones. (OpenCV's detector keeps as many.)
+/// The most candidates that are compared with each other; only the best are kept. The time grows
+/// with the square of their number. (OpenCV's detector keeps as many.)
 pub const MOST_CANDIDATES: usize = 5000;
 
-/// Drops the least confident of more than [`MOST_CANDIDATES`].
+/// Keeps the [`MOST_CANDIDATES`] most confident candidates.
 pub fn keep_best(found: &mut Vec<Candidate>) {
     if found.len() > MOST_CANDIDATES {
         found.select_nth_unstable_by(MOST_CANDIDATES, |a, b| {
@@ -54,7 +69,7 @@ pub fn keep_best(found: &mut Vec<Candidate>) {
     }
 }
 
-/// The decoder that a descriptor names.
+/// The decoder with the name that a descriptor gives.
 pub fn create(name: &str) -> Option<Box<dyn Decoder>> {
     match name {
         "yunet" => Some(Box::new(yunet::YuNet)),
@@ -68,7 +83,7 @@ pub const NAMES: &[&str] = &["yunet", "centerface"];
 
 #[cfg(test)]
 mod tests {
-    use face_core::geometry::Point;
+    use face_meta::geometry::Point;
     use proptest::prelude::*;
 
     use super::*;

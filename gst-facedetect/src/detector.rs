@@ -1,35 +1,37 @@
-//! From a mapped frame to faces: letterbox, run, decode, suppress.
+//! Finds faces in a mapped frame: letterbox, run, decode, suppress.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use face_core::Error;
-use face_core::geometry::{Point, Rect, non_maximum_suppression};
-use face_core::image::{Picture, ReadFrame, Sampler};
-use face_core::meta::Face;
+use face_core::image::{Picture, PixelShape, ReadFrame, Sampler};
 use face_core::model::{Dimension, Model, Task};
 use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
 use face_core::turns::Asker;
+use face_meta::Face;
+use face_meta::geometry::{Rect, non_maximum_suppression};
+use parking_lot::Mutex;
 
+use crate::close_up;
 use crate::decoder::{self, Candidate, Decoder};
 
-/// What may change from frame to frame.
+/// Parameters that may change from frame to frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Params {
-    /// The model's own default where `None`.
+    /// `None` uses the model's own default.
     pub confidence_threshold: Option<f64>,
-    /// Of two boxes that overlap more (IoU), the less confident one is dropped.
+    /// If two boxes overlap more than this (IoU), the less confident one is dropped.
     pub nms_threshold: f64,
-    /// The longest side given to the model, in pixels; 0 = the frame's own.
+    /// The longest side of the model's input, in pixels; 0 = the frame's own.
     pub inference_size: u32,
-    /// The most confident faces that are kept; 0 = all.
+    /// Keep only this many faces, the most confident ones; 0 = all.
     pub max_faces: u32,
     /// Faces whose shorter side has fewer pixels of the frame are dropped.
     pub min_face_size: u32,
 }
 
-/// The confidence threshold where neither property nor descriptor sets one.
+/// The confidence threshold if neither property nor descriptor sets one.
 pub const CONFIDENCE_THRESHOLD: f64 = 0.7;
 
 impl Default for Params {
@@ -44,11 +46,11 @@ impl Default for Params {
     }
 }
 
-/// A detection model. Any number of threads may detect at a time.
+/// A detection model. Any number of threads may detect at the same time.
 pub struct Detector {
     session: Arc<SharedSession>,
     decoder: Box<dyn Decoder>,
-    /// Those that no thread uses at the moment.
+    /// The lanes that no thread is using.
     lanes: Mutex<Vec<Lane>>,
     asker: Asker,
 }
@@ -56,27 +58,33 @@ pub struct Detector {
 /// The buffers that one detection needs.
 struct Lane {
     runner: Runner,
+    /// For the small copy of a frame, if one is looked at.
+    close_up: Option<Runner>,
     sampler: Sampler,
     unpacked: Vec<u8>,
     candidates: Vec<Candidate>,
+    /// Those of the small copy.
+    close: Vec<Candidate>,
 }
 
 impl Lane {
     fn new(session: &Arc<SharedSession>, shape: [usize; 4]) -> Result<Self, Error> {
         Ok(Self {
             runner: Runner::new(session, shape)?,
+            close_up: None,
             sampler: Sampler::new(),
             unpacked: Vec::new(),
             candidates: Vec::new(),
+            close: Vec::new(),
         })
     }
 }
 
-/// The smallest input that is tried when a model is loaded, in multiples of what it allows.
+/// The smallest input, in multiples of what the model allows. It is tried when a model is loaded.
 const PROBE: u32 = 2;
 
 impl Detector {
-    /// Loads `model` (name or path) and makes sure that its outputs fit its decoder.
+    /// Loads `model` (name or path) and checks that its outputs fit its decoder.
     pub fn new(model: &str, options: &Options) -> Result<Self, Error> {
         let model = Model::find(model)?;
         model.expect_task(Task::Detection)?;
@@ -84,13 +92,17 @@ impl Detector {
             return Err(Error::invalid(
                 model.weights.with_extension("json"),
                 format!(
-                    "no detection decoder `{}`; there are {}",
+                    "no detection decoder `{}`; the available ones are {}",
                     model.descriptor.decoder,
                     decoder::NAMES.join(", ")
                 ),
             ));
         };
-        let session = session::load(&model, options)?;
+        let options = Options {
+            edit: decoder.edit(),
+            ..options.clone()
+        };
+        let session = session::load(&model, &options)?;
         let probe = (model.descriptor.input.multiple * PROBE) as usize;
         let (height, width) = tensor_size(&session, (probe, probe));
         let mut lane = Lane::new(&session, [1, 3, height, width])?;
@@ -103,11 +115,7 @@ impl Detector {
         })
     }
 
-    fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The threshold that applies.
+    /// The confidence threshold that applies.
     pub fn confidence_threshold(&self, params: &Params) -> f64 {
         params
             .confidence_threshold
@@ -115,39 +123,48 @@ impl Detector {
             .unwrap_or(CONFIDENCE_THRESHOLD)
     }
 
-    /// A place for this thread to detect; see [`SharedSession::place`].
+    /// Gets a place for this thread to detect; see [`SharedSession::place`].
     pub fn place(&self, patience: Option<Duration>) -> Option<Place> {
         self.session.place(&self.asker, patience)
     }
 
-    /// The faces of a frame, the most confident first, in pixels of the frame.
+    /// Finds the faces of a frame. Returns the most confident first, in pixels of the frame.
     pub fn detect(
         &self,
         frame: &ReadFrame,
         params: &Params,
         work: &mut Work,
     ) -> Result<Vec<Face>, Error> {
-        let free = self.lanes().pop();
+        let free = self.lanes.lock().pop();
         let mut lane = match free {
             Some(lane) => lane,
             None => Lane::new(&self.session, self.shape(frame, params).1)?,
         };
         let faces = self.detect_in(&mut lane, frame, params, work)?;
-        self.lanes().push(lane);
+        self.lanes.lock().push(lane);
         Ok(faces)
     }
 
     /// The size that a frame is given to the model in, and the shape of the input around it.
     fn shape(&self, frame: &ReadFrame, params: &Params) -> ((usize, usize), [usize; 4]) {
-        let frame_size = (frame.width() as usize, frame.height() as usize);
-        let limit = match self.session.descriptor.fixed_size() {
-            Some((height, width)) => (width, height),
-            None => match params.inference_size as usize {
-                0 => frame_size,
-                size => (size, size),
-            },
+        let limit = match (self.session.descriptor.fixed_size(), params.inference_size) {
+            (Some((height, width)), _) => Some((width, height)),
+            (None, 0) => None,
+            (None, size) => Some((size as usize, size as usize)),
         };
-        let content = fit(frame_size, limit);
+        self.shape_within(frame, limit)
+    }
+
+    /// The same, within a limit on width and height; `None` is the size of the frame itself.
+    fn shape_within(
+        &self,
+        frame: &ReadFrame,
+        limit: Option<(usize, usize)>,
+    ) -> ((usize, usize), [usize; 4]) {
+        let frame_size = (frame.width() as usize, frame.height() as usize);
+        // Models see square pixels.
+        let frame_size = PixelShape::of(frame.info()).size(frame_size);
+        let content = fit(frame_size, limit.unwrap_or(frame_size));
         let (height, width) = tensor_size(&self.session, (content.1, content.0));
         (content, [1, 3, height, width])
     }
@@ -165,39 +182,54 @@ impl Detector {
         if lane.runner.shape() != shape {
             lane.runner = Runner::new(&self.session, shape)?;
         }
-        let [_, _, height, width] = shape;
-        work.sample(|| {
-            lane.sampler.letterbox(
-                &picture,
-                content,
-                &self.session.descriptor.input,
-                lane.runner.input(),
-                (width, height),
-            )
-        });
-        work.infer(&mut lane.runner)?;
-        lane.candidates.clear();
         let threshold = self.confidence_threshold(params) as f32;
-        self.decoder
-            .decode(&lane.runner, threshold, &mut lane.candidates)?;
+        lane.candidates.clear();
+        let mut look = |runner: &mut Runner, content, found: &mut Vec<Candidate>| {
+            let [_, _, height, width] = runner.shape();
+            let input = &self.session.descriptor.input;
+            work.sample(|| {
+                let size = (width, height);
+                lane.sampler
+                    .letterbox(&picture, content, input, runner.input(), size);
+            });
+            work.infer(runner)?;
+            self.decoder.decode(runner, threshold, found)
+        };
+        look(&mut lane.runner, content, &mut lane.candidates)?;
+        let free_size = self.session.descriptor.fixed_size().is_none();
+        if free_size && content.0.max(content.1) > close_up::FROM {
+            let limit = (close_up::SIDE, close_up::SIDE);
+            let (small, shape) = self.shape_within(frame, Some(limit));
+            let runner = match lane.close_up.take().filter(|r| r.shape() == shape) {
+                Some(runner) => lane.close_up.insert(runner),
+                None => lane.close_up.insert(Runner::new(&self.session, shape)?),
+            };
+            lane.close.clear();
+            look(runner, small, &mut lane.close)?;
+            let (sx, sy) = factors(content, small);
+            for candidate in &mut lane.close {
+                *candidate = candidate.scaled(sx, sy);
+            }
+            close_up::merge(&mut lane.candidates, &lane.close, params.nms_threshold);
+        }
         decoder::keep_best(&mut lane.candidates);
-        let scale = (
-            frame_size.0 as f64 / content.0 as f64,
-            frame_size.1 as f64 / content.1 as f64,
-        );
-        let faces = self.select(&lane.candidates, scale, frame_size, params);
+        let (sx, sy) = factors(frame_size, content);
+        for candidate in &mut lane.candidates {
+            *candidate = candidate.scaled(sx, sy);
+        }
+        let faces = self.select(&lane.candidates, frame_size, params);
         work.faces += faces.len() as u64;
         Ok(faces)
     }
 
+    /// The faces to report, of candidates in pixels of the frame.
     fn select(
         &self,
         candidates: &[Candidate],
-        (sx, sy): (f64, f64),
         frame: (usize, usize),
         params: &Params,
     ) -> Vec<Face> {
-        let boxes: Vec<Rect> = candidates.iter().map(|c| c.rect.scaled(sx, sy)).collect();
+        let boxes: Vec<Rect> = candidates.iter().map(|c| c.rect).collect();
         let scores: Vec<f32> = candidates.iter().map(|c| c.confidence).collect();
         let inside = Rect::new(0.0, 0.0, frame.0 as f64, frame.1 as f64);
         let most = if params.max_faces == 0 {
@@ -214,11 +246,7 @@ impl Detector {
             .take(most)
             .map(|i| Face {
                 rect: boxes[i],
-                landmarks: Some(
-                    candidates[i]
-                        .landmarks
-                        .map(|p| Point::new(p.x * sx, p.y * sy)),
-                ),
+                landmarks: Some(candidates[i].landmarks),
                 confidence: Some(f64::from(candidates[i].confidence)),
                 model: Some(self.session.descriptor.name.clone()),
                 ..Default::default()
@@ -227,8 +255,13 @@ impl Detector {
     }
 }
 
-/// The size that a picture is given to the model in: it keeps its proportions, fits into `limit`
-/// and is never made larger.
+/// How much larger `size` is than `of`, across and down.
+fn factors(size: (usize, usize), of: (usize, usize)) -> (f64, f64) {
+    (size.0 as f64 / of.0 as f64, size.1 as f64 / of.1 as f64)
+}
+
+/// The size of a picture in the model's input. It keeps its proportions, fits into `limit` and is
+/// never enlarged.
 fn fit(picture: (usize, usize), limit: (usize, usize)) -> (usize, usize) {
     let ratio = |limit: usize, size: usize| limit as f64 / size.max(1) as f64;
     let scale = ratio(limit.0, picture.0)

@@ -1,5 +1,6 @@
 //! The element `facedetector` and the decoders of its models.
 
+mod close_up;
 pub mod decoder;
 pub mod detector;
 mod facedetector;

@@ -1,8 +1,8 @@
-//! Draws what `facemetaoverlay` makes of some faces, at several sizes, as PNG files into the
-//! directory that is named.
+//! Draws some faces with `facemetaoverlay`, at several sizes. Writes PNG files into the given
+//! directory.
 
-use face_core::geometry::{Point, Rect};
-use face_core::meta::{self, Face, Gender, Recognition, Track};
+use face_meta::geometry::{Point, Rect};
+use face_meta::{Face, Gender, Recognition, Track};
 use gst::prelude::*;
 
 struct Sample {
@@ -145,7 +145,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             if let Some(buffer) = info.buffer_mut() {
                 for face in faces(width.into(), height.into()) {
-                    meta::add(buffer.make_mut(), (width as u32, height as u32), &face);
+                    face_meta::add(buffer.make_mut(), (width as u32, height as u32), &face);
                 }
             }
             gst::PadProbeReturn::Ok

@@ -1,21 +1,16 @@
-//! The elements that consume face metadata: `facemetajson` prints it, `facemetaoverlay` draws it,
-//! `facemetablur` hides the faces.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! Elements that use face metadata: `facemetajson` prints it, `facemetaoverlay` draws it, and
+//! `facemetablur` hides the faces. And `facepicturedecoder`, which decodes pictures for all of them.
 
 mod facemetablur;
 mod facemetajson;
 mod facemetaoverlay;
-
-/// Locks; what a thread that panicked left behind is used as it is.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+mod facepicturedecoder;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     facemetajson::register(plugin)?;
     facemetaoverlay::register(plugin)?;
-    facemetablur::register(plugin)
+    facemetablur::register(plugin)?;
+    facepicturedecoder::register(plugin)
 }
 
 gst::plugin_define!(

@@ -1,8 +1,8 @@
-//! `facemetajson` in a harness: the lines that come out.
+//! Tests the output lines of `facemetajson` in a harness.
 
-use face_core::geometry::{Point, Rect};
-use face_core::meta::{self, Face, Gender, Recognition, Track};
-use face_core::tracks::TrackEnded;
+use face_meta::geometry::{Point, Rect};
+use face_meta::track::TrackEnded;
+use face_meta::{Face, Gender, Recognition, Track};
 use gst::prelude::*;
 use gst_check::Harness;
 
@@ -29,7 +29,7 @@ fn frame(n: u64, faces: &[Face]) -> gst::Buffer {
     writable.set_pts(gst::ClockTime::from_mseconds(40 * n));
     writable.set_duration(gst::ClockTime::from_mseconds(40));
     for face in faces {
-        meta::add(writable, (64, 48), face).expect("is inside of the frame");
+        face_meta::add(writable, (64, 48), face).expect("is inside of the frame");
     }
     buffer
 }
@@ -55,7 +55,7 @@ fn pull(harness: &mut Harness) -> String {
     text(&harness.pull().expect("a line came"))
 }
 
-/// All lines that wait.
+/// All waiting lines.
 fn rest(harness: &mut Harness) -> Vec<String> {
     std::iter::from_fn(|| harness.try_pull().map(|b| text(&b))).collect()
 }
@@ -99,7 +99,7 @@ fn a_frame_is_a_line() {
     assert_eq!(
         text(&out),
         concat!(
-            r#"{"type":"frame","frame":0,"pts":480000000,"width":64,"height":48,"faces":["#,
+            r#"{"type":"frame","frame":0,"pts":480000000,"stream_time":480000000,"width":64,"height":48,"faces":["#,
             r#"{"box":[-2.0,10.0,16.0,20.5],"confidence":0.93,"#,
             r#""landmarks":[[1.0,13.0],[2.0,14.0],[3.0,15.0],[4.0,16.0],[5.0,17.0]],"#,
             r#""track":3,"name":"penny \"p\"","name_confidence":0.83,"distance":0.41,"#,
@@ -146,15 +146,17 @@ fn tracks_end_with_their_event_and_with_the_stream() {
     assert!(harness.push_event(track_ended(5)));
     assert_eq!(
         rest(&mut harness),
-        ["{\"type\":\"track\",\"track\":5,\"first_pts\":0,\"last_pts\":80000000,\"frames\":3}\n"]
+        [
+            "{\"type\":\"track\",\"track\":5,\"first_pts\":0,\"last_pts\":80000000,\"first_stream_time\":0,\"last_stream_time\":80000000,\"frames\":3}\n"
+        ]
     );
     assert!(harness.push_event(track_ended(5)), "twice is once");
     assert!(harness.push_event(gst::event::Eos::new()));
     assert_eq!(
         rest(&mut harness),
         [
-            "{\"type\":\"track\",\"track\":2,\"first_pts\":0,\"last_pts\":80000000,\"frames\":3}\n",
-            "{\"type\":\"track\",\"track\":9,\"first_pts\":0,\"last_pts\":40000000,\"frames\":2}\n",
+            "{\"type\":\"track\",\"track\":2,\"first_pts\":0,\"last_pts\":80000000,\"first_stream_time\":0,\"last_stream_time\":80000000,\"frames\":3}\n",
+            "{\"type\":\"track\",\"track\":9,\"first_pts\":0,\"last_pts\":40000000,\"first_stream_time\":0,\"last_stream_time\":40000000,\"frames\":2}\n",
         ]
     );
     let events = std::iter::from_fn(|| harness.try_pull_event());
@@ -180,6 +182,35 @@ fn a_new_stream_ends_the_tracks() {
 }
 
 #[test]
+fn the_segment_gives_the_time_that_players_show() {
+    let mut harness = harness();
+    // A video that begins 2 s after its sound, at a key frame 80 ms before the trim.
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(gst::ClockTime::from_mseconds(80));
+    segment.set_time(gst::ClockTime::from_seconds(2));
+    assert!(harness.push_event(gst::event::Segment::new(&segment)));
+    for n in 1..4 {
+        let faces = [face(Some(1), false)];
+        harness.push(frame(n, &faces)).expect("is taken");
+    }
+    let lines = rest(&mut harness);
+    // Not shown, but its place is known.
+    assert!(
+        lines[0].contains("\"pts\":40000000,\"stream_time\":1960000000,"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains("\"pts\":80000000,\"stream_time\":2000000000,"),
+        "{lines:?}"
+    );
+    assert!(harness.push_event(track_ended(1)));
+    let track = pull(&mut harness);
+    let times = "\"first_pts\":40000000,\"last_pts\":120000000,\
+                 \"first_stream_time\":1960000000,\"last_stream_time\":2040000000,";
+    assert!(track.contains(times), "{track}");
+}
+
+#[test]
 fn a_flush_discards() {
     let mut harness = harness();
     harness
@@ -193,7 +224,7 @@ fn a_flush_discards() {
     harness.push(frame(0, &[])).expect("is taken");
     assert_eq!(
         pull(&mut harness),
-        "{\"type\":\"frame\",\"frame\":0,\"pts\":0,\"width\":64,\"height\":48,\"faces\":[]}\n"
+        "{\"type\":\"frame\",\"frame\":0,\"pts\":0,\"stream_time\":0,\"width\":64,\"height\":48,\"faces\":[]}\n"
     );
     assert!(harness.push_event(gst::event::Eos::new()));
     assert!(rest(&mut harness).is_empty());
@@ -228,7 +259,9 @@ fn caps_may_change() {
         .build();
     assert!(harness.push_event(gst::event::Caps::new(&next)));
     harness.push(frame(1, &[])).expect("is taken");
-    assert!(pull(&mut harness).contains("\"frame\":1,\"pts\":40000000,\"width\":32,\"height\":16"));
+    assert!(pull(&mut harness).contains(
+        "\"frame\":1,\"pts\":40000000,\"stream_time\":40000000,\"width\":32,\"height\":16"
+    ));
     let mut scaled = frame(2, &[]);
     gst_video::VideoMeta::add(
         scaled.get_mut().expect("writable"),
@@ -340,4 +373,20 @@ fn a_whole_pipeline() {
     pipeline.set_state(gst::State::Null).expect("stops");
     assert_eq!(lines.len(), 5);
     assert!(lines[4].contains("\"frame\":4,") && lines[4].contains("\"width\":33,\"height\":17"));
+}
+
+#[test]
+fn tracks_alone_are_printed_where_frames_are_not_wanted() {
+    let mut harness = harness();
+    let element = harness.element().expect("facemetajson");
+    element.set_property("frames", false);
+    let face = face(Some(3), false);
+    harness.push(frame(0, &[face])).expect("passes");
+    assert!(harness.push_event(track_ended(3)));
+    let lines = rest(&mut harness);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].starts_with("{\"type\":\"track\",\"track\":3,"),
+        "{lines:?}"
+    );
 }

@@ -1,11 +1,7 @@
-//! The element `facerecognizer`, its gallery, and its votes.
+//! The element `facerecognizer`.
 
-mod evidence;
 mod facerecognizer;
-pub mod gallery;
-pub mod quality;
 pub mod recognizer;
-pub mod vote;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     facerecognizer::register(plugin)

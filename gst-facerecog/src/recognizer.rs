@@ -1,39 +1,31 @@
-//! From a mapped frame and a face to an embedding and its weight.
+//! Computes the embedding of a face on a mapped frame, and its weight.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use face_core::Error;
 use face_core::align::{Chips, chip_runner, landmarks_in};
-use face_core::image::ReadFrame;
-use face_core::meta::Face;
+use face_core::image::{PixelShape, ReadFrame};
 use face_core::model::{Model, Task};
 use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
 use face_core::turns::Asker;
+use face_gallery::evidence::Embedded;
+use face_gallery::{ModelId, normalised, quality};
+use face_meta::Face;
 
-use crate::gallery::{ModelId, normalised};
-use crate::quality;
-
-/// A recognition model with the buffers that it needs.
+/// A recognition model and its buffers.
 pub struct Recognizer {
     session: Arc<SharedSession>,
     runner: Runner,
     chips: Chips,
-    /// Where one full channel of the last chip lies in the input, for its sharpness.
+    /// Where a full channel of the last chip lies in the input, to measure its sharpness.
     side: (usize, usize),
     asker: Asker,
 }
 
-/// An embedding of length 1 and its weight in a vote, 0..=1.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embedded {
-    pub embedding: Vec<f32>,
-    pub weight: f64,
-}
-
 impl Recognizer {
-    /// Loads `model` (name or path) and makes sure that its output fits its descriptor.
+    /// Loads `model` (name or path) and checks that its output fits its descriptor.
     pub fn new(model: &str, options: &Options) -> Result<Self, Error> {
         let model = Model::find(model)?;
         model.expect_task(Task::Recognition)?;
@@ -41,7 +33,7 @@ impl Recognizer {
             return Err(Error::invalid(
                 model.weights.with_extension("json"),
                 format!(
-                    "no recognition decoder `{}`; there is `embedding`",
+                    "no recognition decoder `{}`; use `embedding`",
                     model.descriptor.decoder
                 ),
             ));
@@ -67,7 +59,7 @@ impl Recognizer {
         Ok(recognizer)
     }
 
-    /// What embeddings of this model are called in a gallery.
+    /// The identification of this model in galleries.
     pub fn model_id(&self) -> ModelId {
         ModelId {
             name: self.session.descriptor.name.clone(),
@@ -85,12 +77,12 @@ impl Recognizer {
         self.session.descriptor.distance_threshold
     }
 
-    /// A place for this thread to embed faces; see [`SharedSession::place`].
+    /// Gets a place for this thread to embed faces; see [`SharedSession::place`].
     pub fn place(&self, patience: Option<Duration>) -> Option<Place> {
         self.session.place(&self.asker, patience)
     }
 
-    /// Embeds one face; `None` if it has no extent or the model gives no direction.
+    /// Embeds one face. `None` if it has no extent, or the embedding has no direction.
     pub fn embed(
         &mut self,
         frame: &ReadFrame,
@@ -109,7 +101,11 @@ impl Recognizer {
         };
         let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
         let confidence = face.confidence.unwrap_or(1.0);
+        let landmarks = PixelShape::of(frame.info()).landmarks(&landmarks);
         let weight = quality::weight(&landmarks, confidence, sharpness);
-        Ok(Some(Embedded { embedding, weight }))
+        Ok(Some(Embedded {
+            embedding: embedding.into(),
+            weight,
+        }))
     }
 }

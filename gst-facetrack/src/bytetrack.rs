@@ -1,22 +1,22 @@
 //! ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box",
-//! ECCV 2022): detections of low confidence continue tracks, but begin none.
+//! ECCV 2022): detections of low confidence continue tracks, but do not begin them.
 
-use crate::assignment::assign;
 use crate::kalman::HeightFilter;
 use crate::tracker::{Detection, Ended, Params, Step, Track, TrackSet, Tracker};
+use face_meta::assignment::assign;
 
 /// Confidence from which a detection is good enough to begin a track.
 ///
-/// Face detectors are usually run at a threshold of 0.7, and give clear faces 0.8 and more. The
-/// paper's 0.6 would leave no low detections there; at 0.75 the faces that are blurred, turned or
-/// half hidden are the low ones. To profit in full, run the detector at about 0.3.
+/// Face detectors are usually run at a threshold of 0.7, and give clear faces 0.8 and more. With
+/// the paper's 0.6, no detection would count as low. At 0.75, the low ones are faces that are
+/// blurred, turned or half hidden. For the full benefit, run the detector at about 0.3.
 const HIGH_CONFIDENCE: f64 = 0.75;
 /// Detections below this are noise (the paper's code).
 const LOW_CONFIDENCE: f64 = 0.1;
 
-// Least IoU of a track's predicted box and a detection, as in the paper's code: for good
-// detections of confirmed and of tentative tracks, and for low ones, of which less is believed.
-// (The code multiplies IoU by confidence first; among good detections this changes little.)
+// Least IoU of a track's predicted box and a detection, as in the paper's code: for good detections
+// of confirmed and of tentative tracks, and for low detections, which are less reliable. (The code
+// first multiplies IoU by confidence. Among good detections this changes little.)
 const MIN_IOU_CONFIRMED: f64 = 0.2;
 const MIN_IOU_TENTATIVE: f64 = 0.3;
 const MIN_IOU_LOW: f64 = 0.5;
@@ -26,11 +26,11 @@ fn is_high(detection: &Detection) -> bool {
 }
 
 fn is_low(detection: &Detection) -> bool {
-    // Neither high nor low if not a number.
+    // NaN is neither high nor low.
     (LOW_CONFIDENCE..HIGH_CONFIDENCE).contains(&detection.confidence)
 }
 
-/// An association under way.
+/// An association in progress.
 struct Association<'a> {
     tracks: &'a [Track<HeightFilter>],
     detections: &'a [Detection],
@@ -40,7 +40,7 @@ struct Association<'a> {
 }
 
 impl Association<'_> {
-    /// Pairs the remaining tracks and detections of two kinds.
+    /// Pairs the remaining tracks with detections of one kind.
     fn stage(
         &mut self,
         min_iou: f64,
@@ -75,9 +75,9 @@ fn associate(tracks: &[Track<HeightFilter>], detections: &[Detection]) -> Vec<(u
     };
     association.stage(MIN_IOU_CONFIRMED, Track::is_confirmed, is_high);
     association.stage(MIN_IOU_TENTATIVE, |track| !track.is_confirmed(), is_high);
-    // A face lost for some time is not found again by a low detection. Unlike in the paper,
-    // tentative tracks take part: the faces of a detector run at 0.7 hover about the threshold,
-    // and would get a new id each time.
+    // A low detection cannot recover a face that was lost for some time. Unlike in the paper,
+    // tentative tracks take part: at a threshold of 0.7, faces hover around it and would get a new
+    // id each time.
     association.stage(MIN_IOU_LOW, |track| !track.is_lost(), is_low);
     association.pairs
 }

@@ -1,9 +1,9 @@
-//! The simplest tracker: last frame's boxes against this frame's, by overlap, greedily.
+//! The simplest tracker: greedy matching of this frame's boxes with the last frame's, by overlap.
 
 use crate::tracker::{
     Detection, Ended, MOST_DETECTIONS, Params, Step, Tracked, Tracker, is_usable,
 };
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 
 struct Track {
     id: u64,
@@ -19,7 +19,7 @@ impl Track {
 }
 
 /// Greedy matching of boxes in consecutive frames. It predicts nothing: a track ends at its first
-/// miss, and keeps its box over skipped frames.
+/// miss, and keeps its box during skipped frames.
 pub struct Iou {
     tracks: Vec<Track>,
     next_id: u64,
@@ -33,7 +33,8 @@ impl Iou {
         }
     }
 
-    /// The track of each detection: pairs above the threshold, the best overlap first.
+    /// The track of each detection. Pairs must overlap more than the threshold; the best are
+    /// matched first.
     fn matched(&self, detections: &[(usize, Detection)], threshold: f64) -> Vec<Option<usize>> {
         let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
         for (d, (_, detection)) in detections.iter().enumerate() {
@@ -56,7 +57,7 @@ impl Iou {
         track_of
     }
 
-    /// All boxes stay where they were, until they are older than `max_lost`.
+    /// Keeps all boxes where they were, until they are older than `max_lost`.
     fn skip(&mut self, time: u64, max_lost: u64) -> Step {
         let mut step = Step::default();
         for track in std::mem::take(&mut self.tracks) {
@@ -160,7 +161,7 @@ mod tests {
     fn the_best_overlap_is_served_first() {
         let (mut tracker, params) = (Iou::new(1), Params::default());
         tracker.step(&[at(0.0, 0.0), at(30.0, 0.0)], true, 0, &params);
-        // This overlaps both, and the second more.
+        // This overlaps both, the second one more.
         let step = tracker.step(&[at(0.0, 25.0), at(25.0, 0.0)], true, FRAME, &params);
         let ids: Vec<u64> = step.tracked.iter().map(|t| t.id).collect();
         assert_eq!(ids, [1, 2]);

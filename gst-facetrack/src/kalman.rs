@@ -1,16 +1,16 @@
 //! Constant-velocity Kalman filters for boxes, in pixels and frames.
 
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 
 /// The length of a measurement: a box is four numbers.
 const MEASURED: usize = 4;
 
-/// Largest coordinate and size, and smallest size, in pixels, that filters and associations work
-/// with. They lie far outside any video, and keep squares and ratios well inside `f64`.
+/// The largest coordinate and size, and the smallest size, in pixels, for filters and associations.
+/// They lie far outside any video, and keep squares and ratios well inside `f64`.
 const MAX_PIXELS: f64 = 1e7;
 const MIN_SIZE: f64 = 1e-3;
 
-/// The box that trackers reckon with in place of a finite, non-empty `rect`.
+/// The box that trackers use for a finite, non-empty `rect`.
 pub fn limited(rect: &Rect) -> Rect {
     Rect::new(
         rect.x.clamp(-MAX_PIXELS, MAX_PIXELS),
@@ -20,27 +20,27 @@ pub fn limited(rect: &Rect) -> Rect {
     )
 }
 
-/// How a tracker believes a box to move. Boxes passed in must be [`limited`].
+/// A model of how a box moves. Boxes passed in must be [`limited`].
 pub trait Motion: Send {
     fn new(rect: &Rect) -> Self;
-    /// Advances by one frame. `lost` says that the face was not found when last looked for: its
+    /// Advances by one frame. `lost` means that the face was not found when last looked for. Its
     /// velocity is then trusted less with every frame.
     fn predict(&mut self, lost: bool);
-    /// Takes in where the face was found.
+    /// Updates the state with a detected box.
     fn update(&mut self, rect: &Rect);
-    /// The box believed in; empty or not finite if the state makes no sense.
+    /// The estimated box; empty or not finite if the state makes no sense.
     fn rect(&self) -> Rect;
 }
 
-/// What remains of a lost face's velocity after a frame. Heads turn back sooner than a constant
-/// velocity would have it: after a second at 30 frames/s it has come half as far.
+/// How much of a lost face's velocity remains after a frame. Heads turn back sooner than a constant
+/// velocity assumes: in a second at 30 frames/s, the face moves half as far as it would.
 const LOST_VELOCITY: f64 = 0.95;
-/// The same for the velocity of its size, the noisiest part of the state.
+/// The same for the change of its size, the noisiest part of the state.
 const LOST_GROWTH: f64 = 0.5;
 
-/// A filter whose state is four measured numbers and the velocities, per frame, of the first
-/// `N - 4` of them. All noise is uncorrelated, so a measurement is taken in number by number,
-/// which needs no matrix inverse.
+/// A filter whose state is four measured numbers and the velocities, per frame, of the first `N -
+/// 4` of them. All noise is uncorrelated, so the numbers of a measurement are processed one by one,
+/// without a matrix inverse.
 #[derive(Debug, Clone)]
 struct Kalman<const N: usize> {
     state: [f64; N],
@@ -96,7 +96,7 @@ impl<const N: usize> Kalman<N> {
         }
     }
 
-    /// Undoes what rounding does to the covariance.
+    /// Removes the asymmetry that rounding causes in the covariance.
     fn symmetrise(&mut self) {
         for i in 0..N {
             self.covariance[i][i] = self.covariance[i][i].max(0.0);
@@ -108,7 +108,8 @@ impl<const N: usize> Kalman<N> {
         }
     }
 
-    /// Slows down, the centre (the first two numbers) less than the size (the others).
+    /// Reduces the velocities, those of the centre (the first two numbers) less than those of the
+    /// size.
     fn damp(&mut self) {
         for (i, velocity) in self.state[MEASURED..].iter_mut().enumerate() {
             *velocity *= if i < 2 { LOST_VELOCITY } else { LOST_GROWTH };
@@ -117,12 +118,12 @@ impl<const N: usize> Kalman<N> {
 }
 
 /// SORT's filter (Bewley et al., "Simple online and realtime tracking", ICIP 2016), which OC-SORT
-/// keeps: `[cx, cy, area, w/h]` and the velocities of the first three.
+/// uses unchanged: `[cx, cy, area, w/h]` and the velocities of the first three.
 #[derive(Debug, Clone)]
 pub struct AreaFilter(Kalman<7>);
 
 impl AreaFilter {
-    // Variances as in SORT's published code, in px², px⁴ and 1: velocities start out unknown.
+    // Variances as in SORT's published code, in px², px⁴ and 1. Velocities start out unknown.
     const INITIAL: [f64; 7] = [10.0, 10.0, 10.0, 10.0, 1e4, 1e4, 1e4];
     const PROCESS: [f64; 7] = [1.0, 1.0, 1.0, 1.0, 1e-2, 1e-2, 1e-4];
     const MEASUREMENT: [f64; 4] = [1.0, 1.0, 10.0, 10.0];
@@ -142,7 +143,7 @@ impl Motion for AreaFilter {
         if lost {
             self.0.damp();
         }
-        // As in SORT: a face does not shrink to nothing.
+        // As in SORT: a face's area stays positive.
         if self.0.state[2] + self.0.state[6] <= 0.0 {
             self.0.state[6] = 0.0;
         }
@@ -180,7 +181,7 @@ impl HeightFilter {
         [center.x, center.y, rect.w / rect.h, rect.h]
     }
 
-    /// Variances where positions deviate by `position` pixels and velocities by `velocity`.
+    /// Variances for standard deviations of `position` pixels and velocities of `velocity`.
     fn variance(position: f64, velocity: f64) -> [f64; 8] {
         let (p, v) = (position, velocity);
         let (a, b) = (Self::ASPECT, Self::ASPECT_VELOCITY);
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn number_by_number_equals_the_textbook_for_one_dimension() {
-        // With prior variance p and noise r the posterior is p·r / (p + r).
+        // With prior variance p and noise r, the posterior is p·r / (p + r).
         let mut filter = Kalman::<7>::new([0.0; 4], [4.0; 7]);
         filter.update([10.0; 4], [1.0; 4]);
         for i in 0..4 {

@@ -1,6 +1,5 @@
 //! The element `facetracker` and its association algorithms.
 
-pub mod assignment;
 mod bytetrack;
 mod facetracker;
 mod iou;

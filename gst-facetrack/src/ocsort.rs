@@ -1,33 +1,33 @@
 //! OC-SORT (Cao et al., "Observation-Centric SORT: Rethinking SORT for Robust Multi-Object
-//! Tracking", CVPR 2023): SORT that trusts what was observed more than what its filter made of it.
+//! Tracking", CVPR 2023): SORT that trusts observations more than its filter's estimates.
 
-use crate::assignment::assign;
 use crate::kalman::{AreaFilter, Motion};
 use crate::tracker::{Detection, Ended, Params, Step, Track, TrackSet, Tracker};
-use face_core::geometry::{Point, Rect};
+use face_meta::assignment::assign;
+use face_meta::geometry::{Point, Rect};
 use std::collections::VecDeque;
 use std::f64::consts::PI;
 
 /// Least IoU of a track's box and a detection (section 5 of the paper).
 const MIN_IOU: f64 = 0.3;
-/// Weight λ of the direction's consistency against IoU (section 5).
+/// Weight λ of the direction's consistency relative to IoU (section 5).
 const INERTIA: f64 = 0.2;
-/// Δt: how many observations back a direction is measured from (section 5). The paper counts
-/// frames; observations work as well where only every few frames are searched.
+/// Δt: from how many observations back a direction is measured (section 5). The paper counts frames.
+/// Observations also work if only every few frames are examined.
 const DELTA_T: usize = 3;
-/// A face that moved by less than this share of its size has no direction: the detector's jitter
-/// is as large.
+/// A face that moved by less than this share of its size has no direction: the detector's jitter is
+/// as large.
 const MIN_MOTION: f64 = 0.1;
 /// By what share of its size a box is expanded on each side in the recovery stage. Heads move fast
-/// for their size, and a face that turned back while it was hidden need not overlap its last box.
-/// (The smaller of the two buffers of Yang et al., "Hard to Track Objects with Irregular Motions
-/// and Similar Appearances? Make It Easier by Buffering the Matching Space", WACV 2023.)
+/// for their size, and a face that turned back while hidden need not overlap its last box. (The
+/// smaller of the two buffers of Yang et al., "Hard to Track Objects with Irregular Motions and
+/// Similar Appearances? Make It Easier by Buffering the Matching Space", WACV 2023.)
 const RECOVERY_BUFFER: f64 = 0.3;
-/// Longest gap, in frames, that is bridged by a virtual trajectory. After a longer one the filter
-/// starts afresh, as it would have forgotten what came before anyway.
+/// The longest gap, in frames, that a virtual trajectory bridges. After a longer one the filter
+/// starts afresh, since it would have forgotten everything before the gap anyway.
 const MAX_VIRTUAL_FRAMES: u32 = 120;
 
-/// SORT's filter with the observations behind it.
+/// SORT's filter with its recent observations.
 pub(crate) struct ObservedMotion {
     filter: AreaFilter,
     /// `filter` as it was at the last observation, `gap` frames ago.
@@ -42,8 +42,8 @@ impl ObservedMotion {
         &self.history[self.history.len() - 1]
     }
 
-    /// Observation-centric re-update (ORU): replays the gap from the last observation as if the
-    /// face had been seen on a straight way to `rect`, in place of what the filter supposed.
+    /// Observation-centric re-update (ORU): replays the gap since the last observation as if the
+    /// face had moved straight to `rect`, instead of what the filter assumed.
     fn re_update(&mut self, rect: &Rect) {
         self.filter = self.observed.clone();
         let from = *self.last();
@@ -60,8 +60,8 @@ impl ObservedMotion {
         }
     }
 
-    /// Observation-centric momentum (OCM): how well the way to `rect` agrees in direction with
-    /// the way so far, from -0.5 (opposite) over 0 (square, or either is unknown) to 0.5.
+    /// Observation-centric momentum (OCM): how well the direction to `rect` agrees with the
+    /// direction so far, from -0.5 (opposite) over 0 (perpendicular, or one is unknown) to 0.5.
     fn consistency(&self, rect: &Rect) -> f64 {
         let origin = self.history[0].center();
         let way = |to: &Rect| Point::new(to.center().x - origin.x, to.center().y - origin.y);
@@ -113,7 +113,7 @@ impl Motion for ObservedMotion {
     }
 }
 
-/// `rect` with [`RECOVERY_BUFFER`] around it.
+/// `rect` expanded by [`RECOVERY_BUFFER`].
 fn buffered(rect: &Rect) -> Rect {
     let (dx, dy) = (rect.w * RECOVERY_BUFFER, rect.h * RECOVERY_BUFFER);
     Rect::new(
@@ -125,7 +125,7 @@ fn buffered(rect: &Rect) -> Rect {
 }
 
 fn associate(tracks: &[Track<ObservedMotion>], detections: &[Detection]) -> Vec<(usize, usize)> {
-    // First by predicted box and direction. The paper's code also weighs the direction by the
+    // First by predicted box and direction. The paper's code also weights the direction by the
     // detection's confidence, which says nothing about where a face came from.
     let mut pairs = assign(tracks.len(), detections.len(), 0.0, |t, d| {
         let (track, rect) = (&tracks[t], &detections[d].rect);
@@ -136,8 +136,8 @@ fn associate(tracks: &[Track<ObservedMotion>], detections: &[Detection]) -> Vec<
         -iou - INERTIA * track.motion().consistency(rect)
     });
 
-    // Then, for what is left, observation-centric recovery (OCR): by the last observation, for
-    // faces that stopped or turned while the filter went on.
+    // Then observation-centric recovery (OCR) for the rest: by the last observation, for faces that
+    // stopped or turned while the filter went on.
     let left = |count: usize, taken: &dyn Fn(usize) -> bool| -> Vec<usize> {
         (0..count).filter(|&i| !taken(i)).collect()
     };
@@ -160,7 +160,7 @@ fn associate(tracks: &[Track<ObservedMotion>], detections: &[Detection]) -> Vec<
     pairs
 }
 
-/// The OC-SORT tracker. It takes all detections alike, whatever their confidence.
+/// The OC-SORT tracker. It treats all detections alike, whatever their confidence.
 pub struct OcSort(TrackSet<ObservedMotion>);
 
 impl OcSort {
@@ -211,7 +211,7 @@ mod tests {
                     |x: f64, y: f64| at(x + rng.range(-1.5, 1.5), y + rng.range(-1.5, 1.5));
                 let front = seen(way, 100.0);
                 let back = seen(speed * 150.0 - way, 100.0 + offset);
-                // The detector's own suppression takes the face behind.
+                // The detector's own suppression drops the face behind.
                 let found = if front.rect.iou(&back.rect) > 0.4 {
                     hidden += 1;
                     vec![front]

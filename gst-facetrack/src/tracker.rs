@@ -1,12 +1,12 @@
 //! The interface of all trackers.
 //!
-//! Times are nanoseconds on any one clock. Motion is reckoned in frames, as in the papers: one
-//! call of [`Tracker::step`] is one frame.
+//! Times are nanoseconds on any one clock. Motion is measured per frame, as in the papers: one call
+//! of [`Tracker::step`] is one frame.
 
 use crate::bytetrack::ByteTrack;
 use crate::iou::Iou;
 use crate::ocsort::OcSort;
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 
 #[cfg(test)]
 mod properties;
@@ -16,22 +16,22 @@ mod tracks;
 
 pub(crate) use tracks::{Track, TrackSet};
 
-/// The most detections of a frame that are tracked, the first ones. The time that an association takes
-/// grows with the square of their number.
+/// The most detections per frame that are tracked; later ones are ignored. The time of an
+/// association grows with the square of their number.
 pub const MOST_DETECTIONS: usize = 1000;
-/// The most tracks that live at a time; more end those that went undetected longest.
+/// The most live tracks. Beyond it, tracks that went undetected longest end.
 pub const MOST_TRACKS: usize = 2000;
 
 /// A face found in a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// Pixels.
+    /// In pixels.
     pub rect: Rect,
     /// 0..=1.
     pub confidence: f64,
 }
 
-/// What a step says of one face.
+/// The result of a step for one face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tracked {
     pub id: u64,
@@ -43,12 +43,12 @@ pub struct Tracked {
     pub detection: Option<usize>,
 }
 
-/// A track that is over. Its id never comes back.
+/// A track that has ended. Its id is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub id: u64,
     /// Presentation times of the first and the last frame on which the face was detected, in ns.
-    /// Never in the wrong order, even if time ran backwards in between.
+    /// Always in order, even if time ran backwards in between.
     pub first_seen: u64,
     pub last_seen: u64,
 }
@@ -63,7 +63,7 @@ impl Ended {
     }
 }
 
-/// The outcome of a step.
+/// The result of a step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
     /// Detected faces in the order of the detections, then predicted ones.
@@ -71,14 +71,15 @@ pub struct Step {
     pub ended: Vec<Ended>,
 }
 
-/// Settings, which may change from step to step.
+/// Parameters, which may change from step to step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Params {
-    /// For [`Algorithm::Iou`]: how far a face's boxes in consecutive frames must overlap, 0..1.
+    /// For [`Algorithm::Iou`]: the least overlap (IoU) of a face's boxes in consecutive frames,
+    /// 0..1.
     pub iou_threshold: f64,
     /// How long a face may go undetected before its track ends, in ns.
     pub max_lost: u64,
-    /// How long a face that is no longer found is still reported, at predicted places, in ns.
+    /// How long a face that is no longer found is still reported at predicted positions, in ns.
     pub max_predicted: u64,
 }
 
@@ -92,14 +93,14 @@ impl Default for Params {
     }
 }
 
-/// Gives the faces of a video ids that stay with them. Deterministic.
+/// Gives the faces of a video ids that stay the same. Deterministic.
 pub trait Tracker: Send {
-    /// Takes the next frame's detections. Those with a finite, non-empty box, the first
-    /// [`MOST_DETECTIONS`] of them, each appear once in the answer (but see
-    /// [`Algorithm::ByteTrack`]), the others are ignored.
+    /// Processes the next frame's detections. Only the first [`MOST_DETECTIONS`] with a finite,
+    /// non-empty box count. Each of them appears once in the result (except with
+    /// [`Algorithm::ByteTrack`]).
     ///
-    /// `examined` is false for a frame that was not searched for faces, and which therefore has
-    /// no detections: this counts as no miss.
+    /// `examined` is false for a frame that no detector examined. Such a frame has no detections,
+    /// and that does not count as a miss.
     fn step(
         &mut self,
         detections: &[Detection],
@@ -108,27 +109,27 @@ pub trait Tracker: Send {
         params: &Params,
     ) -> Step;
 
-    /// Ends all tracks, as at a flush, the end of the stream, or a discontinuity.
+    /// Ends all tracks. For a flush, the end of the stream or a discontinuity.
     fn finish(&mut self) -> Vec<Ended>;
 
-    /// How many tracks live.
+    /// The number of live tracks.
     fn live(&self) -> usize;
 
-    /// The id that the next new face will get, for handing over to another tracker.
+    /// The id of the next new face, for handing over to another tracker.
     fn next_id(&self) -> u64;
 }
 
-/// How faces are recognised from frame to frame.
+/// How faces are matched from frame to frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
     #[default]
     OcSort,
-    /// Does not report detections of low confidence that no track accounts for.
+    /// Does not report detections of low confidence that match no track.
     ByteTrack,
     Iou,
 }
 
-/// A tracker without tracks. `next_id` is its first id: 1, or the former tracker's
+/// A tracker without tracks. `next_id` is its first id: 1, or the previous tracker's
 /// [`Tracker::next_id`].
 pub fn create(algorithm: Algorithm, next_id: u64) -> Box<dyn Tracker> {
     let next_id = next_id.max(1);

@@ -1,13 +1,12 @@
-//! facemetablur behind elements that scale, turn or replace the frames.
+//! `facemetablur` after elements that scale, turn or replace the frames.
 
-use face_core::geometry::Rect;
-use face_core::meta;
+use face_meta::geometry::Rect;
 use face_tests::Picture;
 use face_tests::feed::Feed;
 
-use super::{FILL, exposed_at, references, warnings};
+use super::{FILL, exposed_at, references};
 
-/// Before 1.28 videoscale moves regions as if it added no borders, which nobody behind it can see.
+/// Before 1.28, videoscale moves regions as if it added no borders. Later elements cannot see that.
 #[test]
 fn no_face_is_left_visible_behind_a_scaler() {
     let references = references();
@@ -35,7 +34,7 @@ fn no_face_is_left_visible_behind_a_scaler() {
             let (faces, visible, warnings) = exposed_at(reference, &stages, place);
             println!("{name} {width}x{height} {borders}: {visible} of {faces}, {warnings:?}");
             assert!(faces >= 72 && visible == 0);
-            let unsure = usize::from(!meta::regions_follow());
+            let unsure = usize::from(!face_meta::regions_follow());
             assert_eq!(warnings.len(), unsure, "{warnings:?}");
             assert!(
                 warnings
@@ -44,7 +43,7 @@ fn no_face_is_left_visible_behind_a_scaler() {
             );
         }
     }
-    // The same aspect ratio: nothing to be said.
+    // The same aspect ratio causes no warning.
     let selfie = references.iter().find(|r| r.name == "selfie");
     let stages = format!(
         "facedetector ! facetracker ! videoscale ! video/x-raw,width=320,height=180 ! {FILL}"
@@ -58,31 +57,33 @@ fn no_face_is_left_visible_behind_a_scaler() {
 fn faces_that_cannot_be_hidden_are_said_to_be_visible() {
     let subject = Picture::open("single_face.jpg");
     let caps = subject.caps();
-    // The region goes, what is known of the face stays.
+    // The region is dropped; the face's other metadata stays.
     let feed = Feed::new(
         "facedetector ! videoflip video-direction=90r ! facemetablur",
         &caps,
     );
     let feed = feed.expect("starts");
-    let said = warnings(&feed.running);
     for index in 0..3 {
         feed.show(&subject, index).expect("passes");
     }
-    let said = said.lock().expect("nobody panics");
-    assert_eq!(said.len(), usize::from(!meta::regions_follow()), "{said:?}");
+    let said = feed.running.warnings();
+    assert_eq!(
+        said.len(),
+        usize::from(!face_meta::regions_follow()),
+        "{said:?}"
+    );
     assert!(
         said.iter().all(|text| text.contains("videoflip")),
         "{said:?}"
     );
-    // No detector, and one that finds nobody.
+    // No detector, and a detector that finds nobody.
     let black = Picture::black(100, 100);
     for (elements, expected) in [("facemetablur", 1), ("facedetector ! facemetablur", 0)] {
         let feed = Feed::new(elements, &black.caps()).expect("starts");
-        let said = warnings(&feed.running);
         for index in 0..60 {
             feed.show(&black, index).expect("passes");
         }
-        let said = said.lock().expect("nobody panics");
+        let said = feed.running.warnings();
         assert_eq!(said.len(), expected, "{said:?}");
         assert!(
             said.iter().all(|text| text.contains("facedetector")),

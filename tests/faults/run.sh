@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Tries faults on `facepipe live` and prints a table of what came of them.
+# Tries faults on `facepipe live` and prints a table of the results.
 #   tests/faults/run.sh [--quick] [--stall SECONDS] [WORD...]   only faults with WORD in their names
-# As root, or where users may make namespaces, it runs in a network and a mount namespace of its own, so
-# that networks can be cut and disks filled without harm to the machine; else those faults are skipped.
+# As root, or where users may create namespaces, it runs in separate network and mount namespaces, so that
+# it can cut networks and fill disks without harm to the machine. Elsewhere those faults are skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -16,7 +16,7 @@ isolate=(unshare --net --mount)
 if [ "$(id -u)" -ne 0 ]; then isolate+=(--user --map-root-user); fi
 if "${isolate[@]}" true 2>/dev/null; then
     export FACE_FAULTS_ISOLATED=1
-    # shellcheck disable=SC2016 # "$@" is of the inner shell
+    # shellcheck disable=SC2016 # "$@" belongs to the inner shell
     exec "${isolate[@]}" bash -c 'ip link set lo up && exec "$@"' run.sh "$program" run "$@"
 fi
 echo 'run.sh: no namespaces for this user; some faults are skipped' >&2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs `facepipe live` with many cameras for a long time, with faults at random out of a seed, and prints
-# whether memory, open files and threads stay as they are and all warnings are explained.
+# Runs `facepipe live` with many cameras for a long time, with random faults from a seed. Prints whether
+# memory, open files and threads stay constant, and whether all warnings are explained.
 #   tests/faults/soak.sh [--seed 1] [--minutes 30] [--cameras 8] [--leaks]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

@@ -121,7 +121,7 @@ def frames(path, step):
 
 
 def dump(value, depth=0):
-    """JSON with every face (and every small thing) on a line of its own."""
+    """JSON with every face (and every small thing) on its own line."""
     if isinstance(value, dict) and depth < 4 and "box" not in value and value:
         pad = " " * (depth + 1)
         items = (f"{pad}{json.dumps(k)}: {dump(v, depth + 1)}" for k, v in value.items())

@@ -1,4 +1,4 @@
-//! Makes rows of a target from the planes of a picture.
+//! Makes target rows from the planes of a picture.
 
 use std::ops::Range;
 
@@ -8,7 +8,8 @@ use super::taps::{
 };
 use super::{Plane, prefetch};
 
-/// The most bytes a target row that are fetched ahead: reading more, as of 4K, is slower with it.
+/// Prefetch at most this many bytes per target row. Larger rows, as of 4K, are slower with
+/// prefetching.
 const MOST_AHEAD: usize = 12_000;
 
 /// The taps of one plane.
@@ -19,13 +20,13 @@ pub(super) struct PlaneTaps {
 }
 
 impl PlaneTaps {
-    /// The columns between the first and the last tap: only these are touched.
+    /// The columns from the first to the last tap. No others are read.
     #[inline(always)]
     fn columns(&self) -> Range<usize> {
         self.x.first[0]..self.x.first[self.x.first.len() - 1] + self.x.count
     }
 
-    /// Fetches what the target row `y` is made of.
+    /// Prefetches the source of target row `y`.
     #[inline(always)]
     pub(super) fn prefetch(&self, plane: &Plane, y: usize) {
         let (columns, (first, weights)) = (self.columns(), self.y.at(y));
@@ -39,19 +40,19 @@ impl PlaneTaps {
     }
 }
 
-/// What one target row is made in.
+/// Scratch buffers for one target row.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// One source row, blended vertically, and one component of it where it is interleaved.
+    /// One source row, blended vertically, and one component of it if several are interleaved.
     blended: Vec<f32>,
     picked: Vec<f32>,
-    /// Their likes for exact sums.
+    /// The same for exact sums.
     summed: Vec<u16>,
     picked_sums: Vec<u16>,
 }
 
 impl Scratch {
-    /// Makes the target row `y` of the components of `plane`, into `slot` of each of their `rows`.
+    /// Makes target row `y` of the components of `plane`, into `slot` of each of their `rows`.
     #[inline(always)]
     pub(super) fn fill(
         &mut self,
@@ -89,7 +90,7 @@ impl Scratch {
         }
     }
 
-    /// The same where each target is the mean of `n` columns of `count` rows.
+    /// The same where each target is the mean of `n` columns and `count` rows.
     #[inline(always)]
     fn fill_means(
         &mut self,
@@ -133,7 +134,7 @@ impl Scratch {
 mod tests {
     use super::*;
 
-    /// Every whole ratio, for components alone and in pairs, against plain means.
+    /// Compares every whole ratio with plain means, for single components and pairs.
     #[test]
     fn means_are_those_of_the_samples() {
         const OUT: (usize, usize) = (21, 5);

@@ -1,10 +1,10 @@
-//! Which source samples a target is made of, and the loops that weigh them: rows first, then columns.
-//! All is inlined into one loop ([`super::sampler`]), which is compiled for more than one instruction
-//! set.
+//! The source samples that make up each target, and the loops that weight them: rows first, then
+//! columns. All is inlined into one loop ([`super::sampler`]), which is compiled for several
+//! instruction sets.
 
 use super::Plane;
 
-/// Ratios of source to target that have a loop of their own.
+/// Ratios of source to target with a specialised loop.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(super) enum Ratio {
     #[default]
@@ -13,14 +13,14 @@ pub(super) enum Ratio {
     Same,
     /// Each target is the mean of this many samples, one group after the other.
     Mean(usize),
-    /// Two targets a sample from the first sample on: chroma of 4:2:0 at full size.
+    /// Two targets per sample, from the first sample on: chroma of 4:2:0 at full size.
     Double,
-    /// Two targets for every three samples: chroma of 1920 pixels made 640.
+    /// Two targets per three samples: chroma of 1920 pixels shrunk to 640.
     ThreeHalves,
 }
 
-/// For each target position the source samples that it is made of: `count` of them from `first`
-/// on, with their weights (which sum to 1).
+/// For each target position, the source samples that make it up: `count` of them from `first` on,
+/// with weights that sum to 1.
 #[derive(Debug, Default)]
 pub(super) struct Taps {
     key: (u64, u64, usize, usize),
@@ -31,8 +31,8 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    /// Taps for `length` targets, each `scale` source samples wide, the first beginning at `start`,
-    /// on an axis of `available` samples. Outside of it the outermost samples repeat.
+    /// Prepares taps for `length` targets, each `scale` source samples wide, the first beginning at
+    /// `start`, on an axis of `available` samples. Outside the axis, the outermost samples repeat.
     pub(super) fn prepare(&mut self, start: f64, scale: f64, length: usize, available: usize) {
         let key = (start.to_bits(), scale.to_bits(), length, available);
         if self.key == key && self.count > 0 {
@@ -66,7 +66,8 @@ impl Taps {
                 let from = start + i as f64 * scale;
                 (from, from + scale)
             } else {
-                // A window one sample wide around the centre weighs its two samples linearly.
+                // A window one sample wide around the centre interpolates linearly between two
+                // samples.
                 let center = start + (i as f64 + 0.5) * scale;
                 (center - 0.5, center + 0.5)
             };
@@ -76,7 +77,7 @@ impl Taps {
             let mut sum = 0.0;
             for k in 0..self.count {
                 let (left, right) = ((first + k) as f64, (first + k + 1) as f64);
-                // What lies outside of the axis belongs to its outermost sample.
+                // Anything outside the axis belongs to its outermost sample.
                 let left = if first + k == 0 {
                     f64::NEG_INFINITY
                 } else {
@@ -131,14 +132,14 @@ pub(super) fn blend_rows(
 /// The largest number of 8-bit samples whose sum fits 16 bits.
 pub(super) const EXACT_SUM: usize = 257;
 
-/// What a sum begins with: nothing on the first row, whatever the target holds.
+/// The initial value of a sum: 0 on the first row, whatever the target holds.
 #[inline(always)]
 fn so_far(sum: u16, first: bool) -> u16 {
     if first { 0 } else { sum }
 }
 
-/// `target[i] = Σ row[i]` over `count` rows of a plane, one after the other: the processor fetches ahead
-/// what is read in the order of memory.
+/// `target[i] = Σ row[i]` over `count` rows of a plane, row by row: the processor prefetches reads
+/// in memory order.
 #[inline(always)]
 pub(super) fn sum_rows(target: &mut [u16], plane: &Plane, first: usize, count: usize, skip: usize) {
     for row in first..first + count {
@@ -148,8 +149,8 @@ pub(super) fn sum_rows(target: &mut [u16], plane: &Plane, first: usize, count: u
     }
 }
 
-/// The same for two neighbours at a time: `target[i] = Σ row[2 i] + row[2 i + 1]`. Both bytes are taken as one
-/// number, which takes half as many instructions as widening each.
+/// The same for pairs of neighbours: `target[i] = Σ row[2 i] + row[2 i + 1]`. Reading both bytes as
+/// one number takes half as many instructions as widening each.
 #[inline(always)]
 pub(super) fn sum_pairs(
     target: &mut [u16],
@@ -167,7 +168,8 @@ pub(super) fn sum_pairs(
     }
 }
 
-/// The same for each of two neighbours: `even[i] = Σ row[2 i]`, `odd[i] = Σ row[2 i + 1]`.
+/// The same for each of two interleaved components: `even[i] = Σ row[2 i]`, `odd[i] = Σ row[2 i +
+/// 1]`.
 #[inline(always)]
 pub(super) fn sum_halves(
     [even, odd]: [&mut [u16]; 2],
@@ -186,7 +188,7 @@ pub(super) fn sum_halves(
     }
 }
 
-/// The sum of each `n` neighbours, times `share`.
+/// The sum of every `n` neighbours, times `share`.
 #[inline(always)]
 pub(super) fn scale_sums(target: &mut [f32], sums: &[u16], n: usize, share: f32) {
     #[inline(always)]
@@ -209,7 +211,7 @@ pub(super) fn scale_sums(target: &mut [f32], sums: &[u16], n: usize, share: f32)
     }
 }
 
-/// Every `step`th value of an interleaved row, from `offset` on.
+/// Every `step`th value of an interleaved row, starting at `offset`.
 #[inline(always)]
 pub(super) fn pick<T: Copy>(target: &mut [T], row: &[T], step: usize, offset: usize) {
     #[inline(always)]
@@ -224,12 +226,12 @@ pub(super) fn pick<T: Copy>(target: &mut [T], row: &[T], step: usize, offset: us
         3 => run::<T, 3>(target, row, offset),
         4 => run::<T, 4>(target, row, offset),
         8 => run::<T, 8>(target, row, offset),
-        // `Picture` makes no others.
+        // `Picture` makes no other steps.
         _ => {}
     }
 }
 
-/// `target[i] = Σ weight · row[i]` along a row; `origin` is the sample that `row` begins with.
+/// `target[i] = Σ weight · row[i]` along a row; `row` begins with the sample `origin`.
 #[inline(always)]
 pub(super) fn blend_columns(target: &mut [f32], row: &[f32], taps: &Taps, origin: usize) {
     match (taps.ratio, taps.count) {
@@ -280,7 +282,7 @@ fn three_halves(target: &mut [f32], row: &[f32]) {
     }
 }
 
-/// Linear interpolation at a quarter and three quarters of each sample.
+/// Linear interpolation at one quarter and three quarters of each sample.
 #[inline(always)]
 fn double(target: &mut [f32], row: &[f32]) {
     let at = |i: usize| row[i.min(row.len() - 1)];
@@ -290,7 +292,7 @@ fn double(target: &mut [f32], row: &[f32]) {
     }
     let inner = pairs.len().min(row.len() - 1);
     if inner > 1 {
-        // Three neighbours a pair, without a check for each.
+        // Three neighbours for each pair, without bounds checks.
         for (pair, window) in pairs[1..inner].iter_mut().zip(row.windows(3)) {
             let [a, b, c] = [window[0], window[1], window[2]];
             *pair = [0.25 * a + 0.75 * b, 0.75 * b + 0.25 * c];

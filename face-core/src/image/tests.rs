@@ -1,7 +1,7 @@
 use super::*;
 use crate::frame;
-use crate::geometry::Similarity;
 use crate::model::{ColorOrder, Dimension, Input};
+use face_meta::geometry::Similarity;
 
 fn input() -> Input {
     Input {
@@ -90,7 +90,7 @@ fn every_raw_format_gives_the_same_colours() {
     let mut tried = 0;
     for format in gst_video::VideoFormat::iter_raw() {
         let name = format.to_string();
-        // Eight colours or 4 bits a channel cannot hold the gradient.
+        // Eight colours or 4 bits per channel cannot represent the gradient.
         if ["RGB8P", "RGB15", "BGR15", "RGB16", "BGR16"].contains(&name.as_str()) {
             continue;
         }
@@ -101,7 +101,7 @@ fn every_raw_format_gives_the_same_colours() {
             ((160, 90), (200, 112)),
         ] {
             let error = mean_error(format, size, target);
-            // GStreamer 1.22's own VYUY functions mix up the chroma of odd widths.
+            // GStreamer 1.22's own VYUY functions mix up the chroma at odd widths.
             let odd_vyuy = name == "VYUY" && size.0 % 2 == 1;
             assert!(
                 error < 2.0 || odd_vyuy,
@@ -169,7 +169,7 @@ fn matrix_and_range_are_those_of_the_frame() {
 
 #[test]
 fn thin_lines_do_not_alias() {
-    // One white column in eight: made eight times smaller, every pixel is the mean.
+    // One column in eight is white: shrunk eight times, every pixel is the mean.
     let (w, h) = (64, 16);
     let data: Vec<u8> = (0..w * h)
         .flat_map(|i| [if i % 8 == 3 { 240 } else { 0 }; 3])
@@ -212,7 +212,7 @@ fn warping_by_the_identity_copies_and_outside_is_black() {
         Sampler::new().warp(&picture, &far, &input(), &mut tensor, (4, 4));
         assert!(tensor.iter().all(|&v| v == 0.0));
     }
-    // Half of it outside: the left two columns black.
+    // Half of it lies outside: the left two columns are black.
     Sampler::new().warp(&picture, &shift(-2.0, 0.0), &input(), &mut tensor, (4, 4));
     assert_eq!(&tensor[..2], [0.0, 0.0]);
     assert!(tensor[17] == 0.0 && tensor[2 + 16] > 0.0);

@@ -1,4 +1,4 @@
-//! The encoding of ONNX files: just what taking messages apart and putting them together needs.
+//! The encoding of ONNX files: just enough to take messages apart and put them together.
 
 use super::OnnxError;
 
@@ -46,7 +46,7 @@ pub const TYPE_INTS: u64 = 7;
 /// One field of a protobuf message.
 pub struct Field<'a> {
     pub number: u32,
-    /// Tag and payload as they stand.
+    /// Tag and payload, unchanged.
     pub whole: &'a [u8],
     /// The payload of a length-delimited field, empty for the others.
     pub payload: &'a [u8],
@@ -153,7 +153,7 @@ pub fn payload(message: &[u8], number: u32) -> Result<&[u8], OnnxError> {
     Ok(&[])
 }
 
-/// The same, as a name.
+/// The same, as a string.
 pub fn name(message: &[u8], number: u32) -> Result<String, OnnxError> {
     String::from_utf8(payload(message, number)?.to_vec())
         .map_err(|_| OnnxError::Malformed("a name is not UTF-8"))

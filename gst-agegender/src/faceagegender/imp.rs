@@ -1,17 +1,22 @@
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use face_core::Error;
 use face_core::align::Chips;
-use face_core::element::{self, Inference, Preload, Timing};
-use face_core::late::{Budget, Share, turns};
-use face_core::meta::{self, Face};
+use face_core::element::{self, Front, Inference, Preload, Timing};
+use face_core::image::ReadFrame;
+use face_core::late::Budget;
+use face_core::rounds::{Rounds, Stage};
+use face_core::session::Place;
 use face_core::stats::{self, Stats, Work};
-use face_core::tracks::{Pace, Schedule, Tracks};
+use face_core::tracks::Pace;
 use face_core::turns::Asker;
+use face_meta::Face;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
 
 use super::Late;
 use crate::estimator::{Estimator, Summary};
@@ -38,9 +43,7 @@ struct Settings {
 struct State {
     estimators: Vec<Estimator>,
     chips: Chips,
-    tracks: Tracks<(Summary, Schedule)>,
-    /// Frames since the start.
-    frames: u64,
+    rounds: Rounds<Summary>,
     info: Option<gst_video::VideoInfo>,
     asker: Asker,
 }
@@ -51,6 +54,7 @@ pub struct FaceAgeGender {
     timing: Timing,
     stats: Stats,
     preload: Preload,
+    front: Front,
 }
 
 impl Default for FaceAgeGender {
@@ -69,95 +73,76 @@ impl Default for FaceAgeGender {
             timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
             preload: Preload::default(),
+            front: Front::default(),
         }
     }
 }
 
-impl State {
-    /// Writes age and gender into `faces`. The frame is mapped only if a face is due. Of those that
-    /// are, `budget` says how many are looked at on this frame.
-    fn process(
+/// The models, and the frame that they process.
+struct Look<'a> {
+    estimators: &'a mut [Estimator],
+    chips: &'a mut Chips,
+    asker: &'a Asker,
+    smooth: bool,
+}
+
+impl Stage for Look<'_> {
+    type Summary = Summary;
+
+    fn settled(summary: &Summary) -> u32 {
+        summary.settled()
+    }
+
+    fn place(&self, patience: Option<Duration>) -> Option<Place> {
+        self.estimators.first()?.place(self.asker, patience)
+    }
+
+    fn look(
         &mut self,
-        buffer: &gst::BufferRef,
-        faces: &mut [Face],
-        budget: &mut Budget<impl Fn() -> Share>,
-        smooth: bool,
-        pace: Pace,
+        frame: &ReadFrame,
+        face: &mut Face,
+        summary: &mut Summary,
         work: &mut Work,
     ) -> Result<(), Error> {
-        let time = buffer.pts().map(gst::ClockTime::nseconds);
-        let examined = meta::examined(buffer).unwrap_or(true);
-        let mut frame = None;
-        self.frames += 1;
-        let passed: Vec<u32> = faces
-            .iter()
-            .map(|face| face.track.map_or(0, |t| self.tracks.get(t.id).1.passed()))
-            .collect();
-        for i in turns(&passed, self.frames) {
-            let face = &mut faces[i];
-            let mut alone = Default::default();
-            let (summary, schedule) = match face.track {
-                Some(track) => self.tracks.get(track.id),
-                None => &mut alone,
-            };
-            schedule.see(time, examined && face.is_predicted());
-            let due = !face.is_predicted() && schedule.is_due(pace, summary.settled(), time);
-            let asker = &self.asker;
-            let turn = |patience| self.estimators.first()?.place(asker, patience);
-            let place = due.then(|| budget.begin(turn));
-            if let Some(None) = place {
-                schedule.pass_over();
-                work.dropped += 1;
-            } else if place.is_some() {
-                let info = self
-                    .info
-                    .as_ref()
-                    .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
-                let frame = match &frame {
-                    Some(frame) => frame,
-                    None => frame.insert(face_core::frame::map(buffer, info)?),
-                };
-                for estimator in &mut self.estimators {
-                    if let Some(estimate) =
-                        estimator.estimate(&mut self.chips, frame, face, work)?
-                    {
-                        summary.add(estimate);
-                    }
-                }
-                drop(place);
-                schedule.done(time);
-                budget.spend();
+        for estimator in self.estimators.iter_mut() {
+            if let Some(estimate) = estimator.estimate(self.chips, frame, face, work)? {
+                summary.add(estimate);
             }
-            face.age = summary.age(smooth).or(face.age);
-            face.gender = summary.gender(smooth).or(face.gender.take());
         }
         Ok(())
+    }
+
+    fn tell(&self, summary: &Summary, face: &mut Face) {
+        face.age = summary.age(self.smooth).or(face.age);
+        face.gender = summary.gender(self.smooth).or(face.gender.take());
     }
 }
 
 impl FaceAgeGender {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let (smooth, pace, late) = {
-            let settings = self.settings();
+            let settings = self.settings.lock();
             (settings.smooth, settings.pace, settings.late.into())
         };
         let arrival = self.timing.arrival(&*self.obj(), buffer);
         let mut budget = Budget::new(|| self.timing.share(&*self.obj(), late, arrival, false));
-        let mut faces = meta::claim(buffer);
+        let mut faces = face_meta::claim(buffer);
+        self.front.see(&*self.obj(), buffer, &faces);
         work.faces = faces.len() as u64;
-        if let Some(state) = self.state().as_mut() {
-            state.process(buffer, &mut faces, &mut budget, smooth, pace, work)?;
+        if let Some(state) = self.state.lock().as_mut() {
+            let mut look = Look {
+                estimators: &mut state.estimators,
+                chips: &mut state.chips,
+                asker: &state.asker,
+                smooth,
+            };
+            let frame = (&*buffer, state.info.as_ref());
+            state
+                .rounds
+                .go(&mut look, frame, &mut faces, pace, &mut budget, work)?;
         }
         self.timing.spent(&*self.obj(), &budget, work);
-        meta::update(buffer, &faces);
+        face_meta::update(buffer, &faces);
         Ok(())
     }
 }
@@ -175,12 +160,12 @@ impl ObjectImpl for FaceAgeGender {
             let mut properties = Inference::properties(
                 MODELS,
                 "Age and gender models, separated by commas: each a name or the path of an .onnx \
-                 file with its descriptor beside it",
+                 file with its descriptor next to it",
             );
             properties.extend([
                 glib::ParamSpecBoolean::builder("smooth")
                     .nick("Smooth")
-                    .blurb("Give the mean age and the majority gender over the track")
+                    .blurb("Report the mean age and the majority gender over the track")
                     .default_value(true)
                     .mutable_playing()
                     .build(),
@@ -194,8 +179,8 @@ impl ObjectImpl for FaceAgeGender {
                 glib::ParamSpecUInt::builder("settled-interval")
                     .nick("Settled interval")
                     .blurb(
-                        "The longest pause (ms): once a track has four estimates, each pause is twice the one \
-                         before; interval=0 still means every frame",
+                        "The longest pause (ms). Once a track has four estimates, each pause is twice the \
+                         previous one; interval=0 still means every frame",
                     )
                     .maximum(3_600_000)
                     .default_value(SETTLED_INTERVAL)
@@ -210,11 +195,11 @@ impl ObjectImpl for FaceAgeGender {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = self.settings();
+        let mut settings = self.settings.lock();
         if settings.inference.set(pspec.name(), value) {
             return;
         }
-        // GObject has checked type and range; the fall-backs are never taken.
+        // GObject has checked type and range, so the fall-backs are never used.
         match pspec.name() {
             "smooth" => settings.smooth = value.get().unwrap_or_default(),
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
@@ -228,7 +213,7 @@ impl ObjectImpl for FaceAgeGender {
         if pspec.name() == stats::PROPERTY {
             return self.stats.to_structure().to_value();
         }
-        let settings = self.settings();
+        let settings = self.settings.lock();
         if let Some(value) = settings.inference.get(pspec.name()) {
             return value;
         }
@@ -250,7 +235,7 @@ impl ElementImpl for FaceAgeGender {
             gst::subclass::ElementMetadata::new(
                 "Face age and gender estimator",
                 "Filter/Analyzer/Video",
-                "Estimates age and gender of faces, over their tracks where they have any",
+                "Estimates age and gender of faces, over whole tracks if there are any",
                 "The gst-face developers",
             )
         });
@@ -261,7 +246,7 @@ impl ElementImpl for FaceAgeGender {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        let inference = self.settings().inference.clone();
+        let inference = self.settings.lock().inference.clone();
         self.preload.change_state(transition, &inference, || {
             self.parent_change_state(transition)
         })
@@ -289,7 +274,7 @@ impl BaseTransformImpl for FaceAgeGender {
     }
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let inference = self.settings().inference.clone();
+        let inference = self.settings.lock().inference.clone();
         let estimators = inference
             .model
             .split(',')
@@ -299,11 +284,11 @@ impl BaseTransformImpl for FaceAgeGender {
         self.preload.end();
         self.stats.reset();
         self.timing.reset();
-        *self.state() = Some(State {
+        self.front.reset();
+        *self.state.lock() = Some(State {
             estimators,
             chips: Chips::default(),
-            tracks: Tracks::default(),
-            frames: 0,
+            rounds: Rounds::default(),
             info: None,
             asker: Asker::other(),
         });
@@ -311,30 +296,30 @@ impl BaseTransformImpl for FaceAgeGender {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *self.state() = None;
+        *self.state.lock() = None;
         Ok(())
     }
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "unusable caps {incaps}"))?;
-        if let Some(state) = self.state().as_mut() {
+        if let Some(state) = self.state.lock().as_mut() {
             state.info = Some(info);
         }
         Ok(())
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        // A detector in front has to hear of it, too.
-        let late = self.settings().late.into();
+        // A detector upstream must see it, too.
+        let late = self.settings.lock().late.into();
         self.timing.src_event(&*self.obj(), late, &event);
         self.parent_src_event(event)
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         self.timing.sink_event(&event);
-        if let Some(state) = self.state().as_mut() {
-            state.tracks.handle(&event);
+        if let Some(state) = self.state.lock().as_mut() {
+            state.rounds.handle(&event);
         }
         self.parent_sink_event(event)
     }
@@ -343,7 +328,7 @@ impl BaseTransformImpl for FaceAgeGender {
         &self,
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // Never called: generate_output does the work, without a copy of the memory.
+        // Never called: `generate_output` does the work, without copying the memory.
         Err(gst::FlowError::NotSupported)
     }
 

@@ -1,5 +1,5 @@
-//! The element `faceagegender`: estimates age and gender of each face. With tracks, the mean age and
-//! the majority gender over the track.
+//! The element `faceagegender`: estimates age and gender of each face. For tracks it reports the
+//! mean age and the majority gender over the track.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \
@@ -18,6 +18,11 @@ glib::wrapper! {
 face_core::late_enum!("GstFaceAgeGenderLate");
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        use gst::prelude::PluginApiExt as _;
+        Late::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(
         Some(plugin),
         "faceagegender",

@@ -2,8 +2,8 @@
 //! Xiong: "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019).
 
 use face_core::Error;
-use face_core::geometry::{Point, Rect};
 use face_core::session::Runner;
+use face_meta::geometry::{Point, Rect};
 
 use super::{Candidate, Decoder};
 
@@ -32,7 +32,7 @@ impl Decoder for CenterFace {
     }
 }
 
-/// The outputs: planes of as many cells as the heatmap has.
+/// The outputs: planes with one number per cell of the heatmap.
 pub struct Maps<'a> {
     pub heatmap: &'a [f32],
     pub size: &'a [f32],

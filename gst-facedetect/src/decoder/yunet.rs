@@ -2,10 +2,10 @@
 //! Face Detector", 2023; the decoding is that of OpenCV's `FaceDetectorYN`).
 
 use face_core::Error;
-use face_core::geometry::{Point, Rect};
-use face_core::onnx::heads::YUNET;
-use face_core::session::Runner;
+use face_core::session::{Edit, Runner};
+use face_meta::geometry::{Point, Rect};
 
+use super::heads::{MERGE_YUNET, YUNET};
 use super::{Candidate, Decoder};
 
 const STRIDES: [usize; 3] = [8, 16, 32];
@@ -13,6 +13,10 @@ const STRIDES: [usize; 3] = [8, 16, 32];
 pub struct YuNet;
 
 impl Decoder for YuNet {
+    fn edit(&self) -> Option<Edit> {
+        Some(MERGE_YUNET)
+    }
+
     fn decode(
         &self,
         runner: &Runner,
@@ -44,16 +48,16 @@ impl Decoder for YuNet {
     }
 }
 
-/// Several numbers a cell.
+/// Several numbers per cell.
 pub struct Values<'a> {
     data: &'a [f32],
-    /// From one number of a cell to the next, and from one cell to the next.
+    /// The distance from one number of a cell to the next, and from one cell to the next.
     step: usize,
     cell: usize,
 }
 
 impl<'a> Values<'a> {
-    /// All `count` numbers of a cell, then those of the next one.
+    /// All `count` numbers of one cell, then those of the next.
     pub fn by_cell(data: &'a [f32], count: usize) -> Self {
         Self {
             data,
@@ -62,7 +66,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// One number of all `cells`, then the next one.
+    /// One number for all `cells`, then the next number.
     pub fn by_channel(data: &'a [f32], cells: usize) -> Self {
         Self {
             data,
@@ -79,7 +83,7 @@ impl<'a> Values<'a> {
 #[derive(Clone, Copy)]
 pub enum Scores {
     Probabilities,
-    /// Before the sigmoid.
+    /// Values before the sigmoid.
     Logits,
 }
 
@@ -93,7 +97,7 @@ pub struct Level<'a> {
 }
 
 impl<'a> Level<'a> {
-    /// Of 16 channels with `cells` numbers each: a [head](face_core::onnx::heads::YUNET).
+    /// Reads 16 channels with `cells` numbers each: a [head](super::heads::YUNET).
     pub fn of_head(head: &'a [f32], cells: usize) -> Self {
         let (scores, others) = head.split_at(2 * cells);
         let (class, object) = scores.split_at(cells);
@@ -113,10 +117,10 @@ impl<'a> Level<'a> {
         threshold: f32,
         found: &mut Vec<Candidate>,
     ) {
-        // The score is the geometric mean of both outputs; comparing squares spares the root.
+        // The score is the geometric mean of both outputs. Comparing squares saves the root.
         let least = threshold.max(0.0).powi(2);
-        // Neither factor is more than 1, so that none may be less. Almost all cells end here, and the
-        // margin is more than what rounding does.
+        // Neither factor exceeds 1, so neither may be less than this. Almost all cells end here.
+        // The margin exceeds any rounding error.
         let enough = match self.scores {
             Scores::Probabilities => least,
             Scores::Logits => logit(least) - 1e-3,
@@ -145,7 +149,7 @@ impl Scores {
     }
 }
 
-/// What the sigmoid makes `probability` of: -∞ for 0, ∞ for 1, no number beyond.
+/// The inverse of the sigmoid: -∞ for 0, ∞ for 1, NaN outside 0..=1.
 fn logit(probability: f32) -> f32 {
     (probability / (1.0 - probability)).ln()
 }

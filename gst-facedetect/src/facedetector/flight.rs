@@ -1,40 +1,38 @@
-//! Frames in flight: the frames of one element that threads work on, and these threads, which all elements
-//! of the process share.
+//! Frames in flight: the frames of one element that threads work on, and the threads, which all
+//! elements of the process share.
 //!
-//! Nothing of an element goes on after [`Flight::end`]: work that no thread has begun is dropped, the rest is
-//! waited for, and whatever it held is gone by then. Idle threads hold nothing of GStreamer.
+//! After [`Flight::end`], nothing of an element goes on: work that no thread has begun is dropped,
+//! and running work is waited for. All that it held is then gone. Idle threads hold no GStreamer
+//! objects.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use face_core::Error;
+use parking_lot::{Condvar, Mutex};
 
-/// A frame with its faces, or what went wrong.
+/// A frame with its faces, or an error.
 pub type Detected = Result<gst::Buffer, Error>;
 
 type Work = Box<dyn FnOnce() -> Detected + Send>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The threads, one a core. They end with the last element that uses them.
+/// The threads, one per core. They end with the last element that uses them.
 struct Threads {
-    /// `None` at the end only.
+    /// `None` only while it is dropped.
     pool: Option<rayon::ThreadPool>,
     handles: Vec<JoinHandle<()>>,
-    /// Frames that they work on or are to work on.
+    /// Frames that are in work or queued.
     in_work: Arc<AtomicUsize>,
 }
 
 impl Threads {
-    /// The threads of the process, started if there are none.
+    /// The threads of the process. Starts them if there are none.
     fn get() -> Result<Arc<Self>, Error> {
         static SHARED: Mutex<Weak<Threads>> = Mutex::new(Weak::new());
-        let mut shared = lock(&SHARED);
+        let mut shared = SHARED.lock();
         if let Some(threads) = shared.upgrade() {
             return Ok(threads);
         }
@@ -51,7 +49,7 @@ impl Threads {
         };
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|i| format!("facedetector-{i}"))
-            // rayon's own threads cannot be waited for.
+            // `rayon` cannot wait for the threads that it starts itself.
             .spawn_handler(|thread| {
                 let name = thread.name().unwrap_or_default().to_owned();
                 let builder = std::thread::Builder::new().name(name);
@@ -59,16 +57,17 @@ impl Threads {
                 Ok(())
             })
             .build();
-        // Where one cannot be started, the others end here.
+        // If one cannot be started, the others end here.
         threads.pool = Some(pool.map_err(|error| {
             Error::Runtime(format!(
-                "no threads for frames in flight: {error}; set frames-in-flight=1"
+                "cannot start threads for frames in flight: {error}; set frames-in-flight=1"
             ))
         })?);
         Ok(threads)
     }
 
-    /// Has one of them do `work`, in the order of the calls. It can be cancelled until then.
+    /// Queues `work` for a thread. Work is done in the order of the calls, and can be cancelled
+    /// until it begins.
     fn submit(&self, work: impl FnOnce() -> Detected + Send + 'static) -> Frame {
         let in_work = InWork::begin(&self.in_work);
         let frame = Frame::new(Stage::Waits(Box::new(move || {
@@ -92,15 +91,16 @@ impl Drop for Threads {
         // Tells the threads to end.
         self.pool = None;
         let this = std::thread::current().id();
-        // An element that nobody stopped may be disposed of by the thread that worked on its last frame.
+        // The thread that worked on an element's last frame may dispose of it if nobody stopped the
+        // element.
         for handle in (self.handles.drain(..)).filter(|handle| handle.thread().id() != this) {
-            // Panics are caught where the work is done.
+            // Panics were caught where the work was done.
             let _ = handle.join();
         }
     }
 }
 
-/// Is counted as long as it lives.
+/// Counts one frame while it lives.
 struct InWork(Arc<AtomicUsize>);
 
 impl InWork {
@@ -124,7 +124,7 @@ enum Stage {
     Waits(Work),
     InWork,
     Done(Detected),
-    /// Taken, or cancelled.
+    /// Taken or cancelled.
     Gone,
 }
 
@@ -135,7 +135,7 @@ impl Frame {
 
     fn work(&self) {
         let work = {
-            let mut stage = lock(&self.0.0);
+            let mut stage = self.0.0.lock();
             match std::mem::replace(&mut *stage, Stage::InWork) {
                 Stage::Waits(work) => work,
                 other => {
@@ -144,16 +144,16 @@ impl Frame {
                 }
             }
         };
-        // Everything that `work` holds is gone before anybody hears that it is done.
+        // Everything that `work` holds is gone before anybody learns that it is done.
         let done = catch_unwind(AssertUnwindSafe(work));
         let panicked = |_| Err(Error::Runtime("the detection of a frame panicked".into()));
-        *lock(&self.0.0) = Stage::Done(done.unwrap_or_else(panicked));
+        *self.0.0.lock() = Stage::Done(done.unwrap_or_else(panicked));
         self.0.1.notify_all();
     }
 
     /// Drops the work if no thread has begun it.
     fn cancel(&self) {
-        let mut stage = lock(&self.0.0);
+        let mut stage = self.0.0.lock();
         if matches!(*stage, Stage::Waits(_)) {
             let work = std::mem::replace(&mut *stage, Stage::Gone);
             drop(stage);
@@ -162,13 +162,12 @@ impl Frame {
         }
     }
 
-    /// Waits until the frame is done; `None` if it was cancelled.
+    /// Waits until the frame is done. `None` if it was cancelled.
     pub fn wait(&self) -> Option<Detected> {
         let (stage, changed) = &*self.0;
         let goes_on = |stage: &mut Stage| matches!(stage, Stage::Waits(_) | Stage::InWork);
-        let mut stage = changed
-            .wait_while(lock(stage), goes_on)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stage = stage.lock();
+        changed.wait_while(&mut stage, goes_on);
         match std::mem::replace(&mut *stage, Stage::Gone) {
             Stage::Done(frame) => Some(frame),
             _ => None,
@@ -176,7 +175,7 @@ impl Frame {
     }
 }
 
-/// The frames of one element that came and did not go yet, in their order.
+/// The frames of one element that have arrived and not left yet, in order.
 #[derive(Default)]
 pub struct Flight {
     frames: VecDeque<Frame>,
@@ -198,7 +197,7 @@ impl Flight {
         self.cancelled
     }
 
-    /// Has a thread do `work`, in the order of the calls of all elements.
+    /// Queues `work` for a thread. The work of all elements is done in the order of the calls.
     pub fn submit(
         &mut self,
         work: impl FnOnce() -> Detected + Send + 'static,
@@ -215,13 +214,13 @@ impl Flight {
         Ok(())
     }
 
-    /// Takes a frame on which there is nothing to do.
+    /// Adds a frame that needs no work.
     pub fn add(&mut self, frame: Detected) {
         self.frames.push_back(Frame::new(Stage::Done(frame)));
     }
 
-    /// The oldest frame, once there are `least`. It stays until it is [removed](Self::remove), so that
-    /// whoever waits for it need not hold the lock that this is under.
+    /// The oldest frame, once there are `least`. It stays until it is [removed](Self::remove), so
+    /// that callers can wait for it without holding the lock.
     pub fn oldest(&self, least: usize) -> Option<Frame> {
         let oldest = self.frames.front();
         oldest.filter(|_| self.frames.len() >= least).cloned()
@@ -235,8 +234,8 @@ impl Flight {
         }
     }
 
-    /// Drops what no thread has begun, now and from now on. Nobody waits any longer than for the work that
-    /// goes on.
+    /// Drops all work that no thread has begun, now and in the future. Callers then wait only for
+    /// running work.
     pub fn cancel(&mut self) {
         self.cancelled = true;
         for frame in &self.frames {
@@ -244,8 +243,7 @@ impl Flight {
         }
     }
 
-    /// Cancels, and waits for the frames that are being worked on. Their work may take any lock that the
-    /// caller does not hold.
+    /// Cancels, and waits for running work. That may take any lock that the caller does not hold.
     pub fn end(mut self) {
         self.cancel();
         for frame in self.frames.drain(..) {
@@ -253,7 +251,7 @@ impl Flight {
         }
     }
 
-    /// Starts over. Returns the frames so far, which the caller must [end](Self::end).
+    /// Starts over. Returns the frames so far; the caller must [end](Self::end) them.
     pub fn restart(&mut self) -> Self {
         self.cancelled = false;
         Self {
@@ -281,7 +279,7 @@ mod tests {
         Ok(gst::Buffer::new())
     }
 
-    /// Work that begins when it says so and ends when it is told to.
+    /// Work that reports when it begins, and ends when told to.
     struct Gated {
         begun: mpsc::Receiver<()>,
         end: mpsc::Sender<()>,
@@ -292,7 +290,7 @@ mod tests {
         let (end, ended) = mpsc::channel::<()>();
         let work = move || {
             begins.send(()).expect("the test waits");
-            // Fails when the test ended.
+            // Fails once the test has ended.
             let _ = ended.recv();
             frame()
         };
@@ -301,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_has_not_begun_never_begins_and_the_rest_is_waited_for() {
-        // No other test has work for these.
+        // No other test queues work for these.
         let threads = Arc::new(Threads::start().expect("threads"));
         let mut flight = Flight {
             frames: VecDeque::new(),

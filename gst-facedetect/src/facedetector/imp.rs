@@ -1,21 +1,24 @@
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use face_core::Error;
 use face_core::element::{self, Inference, Preload, Timing};
 use face_core::late::{Budget, Share};
-use face_core::meta::{self, Face};
 use face_core::stats::{self, Stats, Work};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
 
 use super::Late;
 use super::flight::Flight;
+use super::task::Task;
+use super::upright;
 use crate::detector::{CONFIDENCE_THRESHOLD, Detector, Params};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "facedetector",
         gst::DebugColorFlags::empty(),
@@ -28,7 +31,8 @@ const MODEL: &str = "yunet";
 /// Each frame in flight holds a decoded frame and a model's input and output.
 const MOST_IN_FLIGHT: u32 = 64;
 
-/// For each frame in flight no more frames wait, however many `interval` leaves out between two of them.
+/// Per frame in flight, at most this many frames wait, however many `interval` skips between two
+/// detections.
 const MOST_BETWEEN: u32 = 4;
 
 struct Settings {
@@ -40,8 +44,8 @@ struct Settings {
 }
 
 impl Settings {
-    /// How many frames there are before the first of them leaves: as many as it takes to have
-    /// `frames_in_flight` among them that are looked at.
+    /// How many frames have arrived when the first of them leaves: enough to have
+    /// `frames_in_flight` among them that are examined.
     fn depth(&self) -> usize {
         let step = self.interval.clamp(1, MOST_BETWEEN);
         let others = self.frames_in_flight.max(1) - 1;
@@ -52,7 +56,7 @@ impl Settings {
 struct State {
     detector: Arc<Detector>,
     info: Option<gst_video::VideoInfo>,
-    /// Frames since the last on which faces were looked for.
+    /// Frames since the last one that was examined.
     skipped: Option<u32>,
     flight: Flight,
 }
@@ -63,6 +67,8 @@ pub struct FaceDetector {
     timing: Timing,
     stats: Stats,
     preload: Preload,
+    /// Whether the warning about a turned video was posted.
+    is_warned: AtomicBool,
 }
 
 impl Default for FaceDetector {
@@ -79,33 +85,26 @@ impl Default for FaceDetector {
             timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
             preload: Preload::default(),
+            is_warned: AtomicBool::new(false),
         }
     }
 }
 
 impl FaceDetector {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What to do with the frame that comes now. `busy`: who would detect on it is at work.
+    /// The task for the current frame. `busy`: all threads are at work.
     fn task(&self, buffer: &gst::BufferRef, busy: bool) -> Result<Task, Error> {
         let (params, interval, late) = {
-            let settings = self.settings();
+            let settings = self.settings.lock();
             (settings.params, settings.interval, settings.late)
         };
         let arrival = self.timing.arrival(&*self.obj(), buffer);
-        let skipped = self.state().as_ref().and_then(|s| s.skipped);
+        let skipped = self.state.lock().as_ref().and_then(|s| s.skipped);
         let due = skipped.is_none_or(|frames| frames.saturating_add(1) >= interval);
         let share = match due {
             true => self.timing.share(&*self.obj(), late.into(), arrival, busy),
             false => Share::Nothing,
         };
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(State {
             detector,
             info: Some(info),
@@ -115,7 +114,7 @@ impl FaceDetector {
         else {
             return Err(Error::Frame("a frame came before its caps".into()));
         };
-        // A frame that gives up its turn gives it to the next.
+        // A frame that loses its turn passes it to the next.
         let detects = share != Share::Nothing;
         let before = *skipped;
         *skipped = match detects {
@@ -132,7 +131,7 @@ impl FaceDetector {
         })
     }
 
-    /// Does a task.
+    /// Performs a task.
     fn work(&self, task: &Task, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let Some(detector) = &task.detector else {
             work.dropped = u64::from(task.due);
@@ -160,18 +159,23 @@ impl FaceDetector {
         result
     }
 
-    /// A frame that got no turn gives it to the next, unless one of those had its own meanwhile.
+    /// Passes the turn of a frame that missed it to the next frame, unless one of those has had a
+    /// turn since.
     fn passed_over(&self, task: &Task) {
-        if let Some(state) = self.state().as_mut()
+        if let Some(state) = self.state.lock().as_mut()
             && state.skipped == Some(0)
         {
             state.skipped = task.before.map(|frames| frames.saturating_add(1));
         }
     }
 
-    /// Begins to work on a frame on another thread.
+    /// Starts the work on a frame on another thread.
     fn submit(&self, buffer: gst::Buffer) -> Result<(), Error> {
-        let busy = self.state().as_ref().is_some_and(|s| s.flight.is_busy());
+        let busy = self
+            .state
+            .lock()
+            .as_ref()
+            .is_some_and(|s| s.flight.is_busy());
         let task = self.task(&buffer, busy)?;
         let element = self.obj().clone();
         let detects = task.detector.is_some();
@@ -180,13 +184,14 @@ impl FaceDetector {
             let run = |buffer: &mut gst::BufferRef, work: &mut Work| this.work(&task, buffer, work);
             element::work_on(buffer, &this.stats, run)
         };
-        // What is not looked at is done at once, and waits behind no other stream's frames.
+        // A frame that is not examined is done at once. It does not queue behind other streams'
+        // frames.
         if !detects {
             let done = work();
-            if let Some(state) = self.state().as_mut() {
+            if let Some(state) = self.state.lock().as_mut() {
                 state.flight.add(done);
             }
-        } else if let Some(state) = self.state().as_mut() {
+        } else if let Some(state) = self.state.lock().as_mut() {
             state.flight.submit(work)?;
         }
         Ok(())
@@ -194,18 +199,36 @@ impl FaceDetector {
 
     /// The oldest frame in flight, once there are `least`.
     fn oldest(&self, least: usize) -> Result<Option<gst::Buffer>, gst::FlowError> {
-        let oldest = (self.state().as_ref()).and_then(|state| state.flight.oldest(least));
+        let oldest = (self.state.lock().as_ref()).and_then(|state| state.flight.oldest(least));
         let Some(oldest) = oldest else {
             return Ok(None);
         };
         let done = oldest.wait();
-        if let Some(state) = self.state().as_mut() {
+        if let Some(state) = self.state.lock().as_mut() {
             state.flight.remove(&oldest);
         }
         match done {
             Some(Ok(buffer)) => Ok(Some(buffer)),
             Some(Err(error)) => Err(self.post(&error)),
             None => Err(gst::FlowError::Flushing),
+        }
+    }
+
+    /// Warns once of a video that should be turned, and is not: faces that lie on their side are missed.
+    fn look_at_tags(&self, tags: &gst::TagListRef) {
+        let Some(orientation) = upright::untreated(tags, self.obj().sink_pad()) else {
+            return;
+        };
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Format,
+                (
+                    "the video should be turned ({orientation}), but no element does so: put \
+                  `videoconvert ! videoflip video-direction=auto` in front of {}",
+                    self.obj().name()
+                )
+            );
         }
     }
 
@@ -222,10 +245,10 @@ impl FaceDetector {
         Ok(())
     }
 
-    /// How much later frames leave because others are in flight.
+    /// The latency that frames in flight add.
     fn latency(&self) -> gst::ClockTime {
-        let behind = self.settings().depth() as u64 - 1;
-        let state = self.state();
+        let behind = self.settings.lock().depth() as u64 - 1;
+        let state = self.state.lock();
         let fps = state.as_ref().and_then(|s| Some(s.info.as_ref()?.fps()));
         fps.filter(|fps| fps.numer() > 0)
             .and_then(|fps| {
@@ -233,75 +256,6 @@ impl FaceDetector {
             })
             .unwrap_or_default()
     }
-}
-
-/// The work on one frame.
-struct Task {
-    /// `None` where the frame is to be skipped.
-    detector: Option<Arc<Detector>>,
-    /// How much of the work it gets.
-    share: Share,
-    /// It is this frame's turn.
-    due: bool,
-    /// Frames that were skipped before it, if any was looked at.
-    before: Option<u32>,
-    info: gst_video::VideoInfo,
-    params: Params,
-}
-
-impl Task {
-    fn run(
-        &self,
-        detector: &Detector,
-        buffer: &mut gst::BufferRef,
-        work: &mut Work,
-    ) -> Result<(), Error> {
-        let frame = face_core::frame::map(buffer, &self.info)?;
-        let found = detector.detect(&frame, &self.params, work)?;
-        drop(frame);
-        gst::log!(CAT, "{} faces at {:?}", found.len(), buffer.pts());
-        let size = (self.info.width(), self.info.height());
-        attach(buffer, size, found, self.params.nms_threshold);
-        Ok(())
-    }
-
-    /// Writes down whether faces were looked for, and on what frame.
-    fn mark(&self, buffer: &mut gst::BufferRef, examined: bool) {
-        meta::set_examined(buffer, examined);
-        if let Some(shape) = meta::Shape::of(&self.info) {
-            meta::set_shape(buffer, &shape);
-        }
-    }
-}
-
-/// Adds what was found. A face that somebody else found before is not added a second time, but
-/// given what it lacks.
-fn attach(buffer: &mut gst::BufferRef, size: (u32, u32), found: Vec<Face>, nms_threshold: f64) {
-    let mut before = meta::claim(buffer);
-    let mut completed = Vec::new();
-    for face in found {
-        let same = before
-            .iter()
-            .enumerate()
-            .map(|(i, known)| (i, known.rect.iou(&face.rect)))
-            .filter(|(_, iou)| *iou > nms_threshold)
-            .max_by(|a, b| a.1.total_cmp(&b.1));
-        match same {
-            Some((i, _)) => {
-                let known = before.swap_remove(i);
-                completed.push(Face {
-                    landmarks: known.landmarks.or(face.landmarks),
-                    confidence: known.confidence.or(face.confidence),
-                    model: known.model.clone().or(face.model),
-                    ..known
-                });
-            }
-            None => {
-                meta::add(buffer, size, &face);
-            }
-        }
-    }
-    meta::update(buffer, &completed);
 }
 
 #[glib::object_subclass]
@@ -317,7 +271,7 @@ impl ObjectImpl for FaceDetector {
             let mut properties = Inference::properties(
                 MODEL,
                 "Detection model: a name (yunet, centerface) or the path of an .onnx file with its \
-                 descriptor beside it",
+                 descriptor next to it",
             );
             let fraction = |name: &str, nick: &str, blurb: &str, default: f64| {
                 glib::ParamSpecDouble::builder(name)
@@ -348,20 +302,20 @@ impl ObjectImpl for FaceDetector {
                 fraction(
                     "confidence-threshold",
                     "Confidence threshold",
-                    "Faces less confident than this are dropped (a model may come with a default of \
-                     its own)",
+                    "Drop faces less confident than this (a model may have its own \
+                     default)",
                     CONFIDENCE_THRESHOLD,
                 ),
                 fraction(
                     "nms-threshold",
                     "NMS threshold",
-                    "Of two boxes that overlap more than this (IoU), the less confident is dropped",
+                    "If two boxes overlap more than this (IoU), drop the less confident one",
                     Params::default().nms_threshold,
                 ),
                 count(
                     "inference-size",
                     "Inference size",
-                    "Longest side, in pixels, of what the model is given; smaller frames are not \
+                    "Longest side of the model's input, in pixels; smaller frames are not \
                      enlarged; 0 = the frame's own size",
                     0,
                     Params::default().inference_size,
@@ -383,7 +337,7 @@ impl ObjectImpl for FaceDetector {
                 ),
                 count(
                     "max-faces",
-                    "Maximum of faces",
+                    "Maximum number of faces",
                     "Keep only this many faces, the most confident ones; 0 = all",
                     0,
                     0,
@@ -391,7 +345,7 @@ impl ObjectImpl for FaceDetector {
                 count(
                     "min-face-size",
                     "Minimum face size",
-                    "Drop faces whose shorter side has fewer pixels of the frame",
+                    "Drop faces whose shorter side is smaller than this, in pixels of the frame",
                     0,
                     0,
                 ),
@@ -402,12 +356,12 @@ impl ObjectImpl for FaceDetector {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = self.settings();
+        let mut settings = self.settings.lock();
         if settings.inference.set(pspec.name(), value) {
             return;
         }
         let params = &mut settings.params;
-        // GObject has checked type and range; the fall-backs are never taken.
+        // GObject has checked type and range, so the fall-backs are never used.
         let number = || value.get::<f64>().unwrap_or_default();
         let count = || value.get::<u32>().unwrap_or_default();
         match pspec.name() {
@@ -430,7 +384,7 @@ impl ObjectImpl for FaceDetector {
                 let latency = gst::message::Latency::builder().src(&*self.obj()).build();
                 // Fails only without a bus.
                 let _ = self.obj().post_message(latency);
-                // Upstream asks again how many buffers are held.
+                // Makes upstream ask again how many buffers are held.
                 self.obj().reconfigure_sink();
             }
             name => gst::warning!(CAT, imp = self, "no property {name}"),
@@ -441,7 +395,7 @@ impl ObjectImpl for FaceDetector {
         if pspec.name() == stats::PROPERTY {
             return self.stats.to_structure().to_value();
         }
-        let settings = self.settings();
+        let settings = self.settings.lock();
         if let Some(value) = settings.inference.get(pspec.name()) {
             return value;
         }
@@ -449,7 +403,7 @@ impl ObjectImpl for FaceDetector {
         match pspec.name() {
             "confidence-threshold" => {
                 drop(settings);
-                let state = self.state();
+                let state = self.state.lock();
                 let own = params.confidence_threshold.unwrap_or(CONFIDENCE_THRESHOLD);
                 state
                     .as_ref()
@@ -488,12 +442,12 @@ impl ElementImpl for FaceDetector {
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::PausedToReady
-            && let Some(state) = self.state().as_mut()
+            && let Some(state) = self.state.lock().as_mut()
         {
-            // Whoever waits for a frame's turn need not.
+            // Releases threads that wait for a frame's turn.
             state.flight.cancel();
         }
-        let inference = self.settings().inference.clone();
+        let inference = self.settings.lock().inference.clone();
         self.preload.change_state(transition, &inference, || {
             self.parent_change_state(transition)
         })
@@ -513,13 +467,14 @@ impl BaseTransformImpl for FaceDetector {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let inference = self.settings().inference.clone();
+        let inference = self.settings.lock().inference.clone();
         let detector =
             Detector::new(&inference.model, &inference.options).map_err(|e| e.to_message())?;
         self.preload.end();
         self.stats.reset();
         self.timing.reset();
-        *self.state() = Some(State {
+        self.is_warned.store(false, Ordering::Relaxed);
+        *self.state.lock() = Some(State {
             detector: Arc::new(detector),
             info: None,
             skipped: None,
@@ -529,9 +484,9 @@ impl BaseTransformImpl for FaceDetector {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        let state = self.state().take();
+        let state = self.state.lock().take();
         if let Some(state) = state {
-            // Not under the lock, which the threads take.
+            // Outside the lock, which the threads take.
             state.flight.end();
         }
         Ok(())
@@ -540,37 +495,44 @@ impl BaseTransformImpl for FaceDetector {
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "unusable caps {incaps}"))?;
-        if let Some(state) = self.state().as_mut() {
+        if let Some(state) = self.state.lock().as_mut() {
             state.info = Some(info);
         }
         Ok(())
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        let late = self.settings().late;
+        let late = self.settings.lock().late;
         self.timing.src_event(&*self.obj(), late.into(), &event) || self.parent_src_event(event)
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         self.timing.sink_event(&event);
+        if let gst::EventView::Tag(tag) = event.view() {
+            self.look_at_tags(tag.tag());
+        }
         match event.view() {
             gst::EventView::FlushStart(_) => {
-                if let Some(state) = self.state().as_mut() {
+                if let Some(state) = self.state.lock().as_mut() {
                     state.flight.cancel();
                 }
             }
             gst::EventView::FlushStop(_) => {
-                let flushed = self.state().as_mut().map(|state| state.flight.restart());
+                let flushed = self
+                    .state
+                    .lock()
+                    .as_mut()
+                    .map(|state| state.flight.restart());
                 if let Some(flushed) = flushed {
-                    // Not under the lock, which the threads take.
+                    // Outside the lock, which the threads take.
                     flushed.end();
                 }
-                if let Some(state) = self.state().as_mut() {
+                if let Some(state) = self.state.lock().as_mut() {
                     state.skipped = None;
                 }
             }
             _ if event.is_serialized() => {
-                // What downstream thinks of the last frames, the next frame will be told again.
+                // An error from downstream is returned again for the next frame.
                 let _ = self.drain();
             }
             _ => {}
@@ -596,7 +558,7 @@ impl BaseTransformImpl for FaceDetector {
         decide_query: Option<&gst::query::Allocation>,
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
-        let held = self.settings().depth() as u32 - 1;
+        let held = self.settings.lock().depth() as u32 - 1;
         element::propose_allocation(self, decide_query, query, held)
     }
 
@@ -604,13 +566,13 @@ impl BaseTransformImpl for FaceDetector {
         &self,
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // Never called: generate_output does the work, without a copy of the memory.
+        // Never called: `generate_output` does the work, without copying the memory.
         Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        let limit = self.settings().depth();
-        let (empty, cancelled) = (self.state().as_ref()).map_or((true, false), |state| {
+        let limit = self.settings.lock().depth();
+        let (empty, cancelled) = (self.state.lock().as_ref()).map_or((true, false), |state| {
             (state.flight.is_empty(), state.flight.is_cancelled())
         });
         if limit <= 1 && empty {
@@ -624,7 +586,7 @@ impl BaseTransformImpl for FaceDetector {
                 return Err(gst::FlowError::Flushing);
             }
             if buffer.flags().contains(gst::BufferFlags::DISCONT) {
-                // The base class marks the frame that goes next.
+                // The base class sets the flag on the next frame that leaves.
                 self.drain()?;
             }
             self.submit(buffer).map_err(|error| self.post(&error))?;

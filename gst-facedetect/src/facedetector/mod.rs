@@ -2,11 +2,14 @@
 //! `GstFaceMeta` for each. Pixels are only read.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facemetajson ! fdsink
+//! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! videoconvert ! \
+//!     videoflip video-direction=auto ! facedetector ! facemetajson ! fdsink
 //! ```
 
 mod flight;
 mod imp;
+mod task;
+mod upright;
 
 use glib::prelude::*;
 
@@ -18,6 +21,11 @@ glib::wrapper! {
 face_core::late_enum!("GstFaceDetectorLate");
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        use gst::prelude::PluginApiExt as _;
+        Late::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(
         Some(plugin),
         "facedetector",

@@ -1,8 +1,8 @@
-//! Making samples unrecognisable. Both effects reduce a block to the means of a few cells, from which
-//! the finer detail cannot be had back, and fill it again from those: one pass over the samples to
-//! read, one to write, whatever the strength.
+//! Makes samples unrecognisable. Both effects reduce a block to the means of a few cells, from
+//! which finer detail cannot be recovered, and fill it again from those. This takes one pass to
+//! read the samples and one to write them, whatever the strength.
 
-/// Samples of one component in rows, all of one length.
+/// Samples of one component, in rows of equal length.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Block {
     pub width: usize,
@@ -10,27 +10,27 @@ pub struct Block {
     pub samples: Vec<u16>,
 }
 
-/// Rows and columns of a box blur's reach to either side, in cells. Done three times over cells of
-/// `sigma / 6^0.5` pixels it is a Gaussian blur of the standard deviation `sigma` but for 3 %.
+/// How far a box blur reaches to either side, in cells. Three box blurs over cells of `sigma /
+/// 6^0.5` pixels approximate a Gaussian blur with the standard deviation `sigma` to within 3 %.
 const REACH: usize = 2;
 
-/// Cells of `cell` pixels that a length of `pixels` takes, at least one.
+/// How many cells of `cell` pixels cover a length of `pixels`; at least one.
 fn cells(pixels: usize, cell: f64) -> usize {
     ((pixels as f64 / cell.max(1.0)).round() as usize).clamp(1, pixels.max(1))
 }
 
-/// The cells of blocks of one colour whose side is `side` pixels.
+/// The number of cells for blocks of one colour with a side of `side` pixels.
 pub fn pixelate_cells((width, height): (usize, usize), side: f64) -> (usize, usize) {
     (cells(width, side), cells(height, side))
 }
 
-/// The cells of a blur of the standard deviation `sigma` pixels.
+/// The number of cells for a blur with a standard deviation of `sigma` pixels.
 pub fn blur_cells((width, height): (usize, usize), sigma: f64) -> (usize, usize) {
     let variance = REACH * (REACH + 1);
     pixelate_cells((width, height), sigma / (variance as f64).sqrt())
 }
 
-/// Means of the cells of a block.
+/// The means of a block's cells.
 #[derive(Debug, Clone, PartialEq)]
 struct Grid {
     width: usize,
@@ -39,8 +39,8 @@ struct Grid {
 }
 
 impl Grid {
-    /// Divides a block that is not empty into `width` by `height` cells, or a cell a sample where
-    /// there are fewer samples.
+    /// Divides a non-empty block into `width` by `height` cells, or one cell per sample if there
+    /// are fewer samples.
     fn new(block: &Block, (width, height): (usize, usize)) -> Self {
         let (width, height) = (width.clamp(1, block.width), height.clamp(1, block.height));
         let mut means = Vec::with_capacity(width * height);
@@ -68,7 +68,7 @@ impl Grid {
         }
     }
 
-    /// Three box blurs; what lies beyond the edge is as the edge.
+    /// Applies three box blurs. Edge values continue beyond the edge.
     fn blur(&mut self) {
         let mut line = Vec::new();
         for _ in 0..3 {
@@ -81,7 +81,7 @@ impl Grid {
         }
     }
 
-    /// Linear between the middles of the cells.
+    /// Interpolates linearly between the centres of the cells.
     fn fill_smooth(&self, block: &mut Block) {
         let across = positions(self.width, block.width);
         let mut line = vec![0.0; self.width];
@@ -98,7 +98,7 @@ impl Grid {
         }
     }
 
-    /// Each cell in one colour.
+    /// Fills each cell with one colour.
     fn fill_flat(&self, block: &mut Block) {
         let mut done = 0;
         for (i, means) in self.means.chunks_exact(self.width).enumerate() {
@@ -122,7 +122,7 @@ fn edge(index: usize, cells: usize, length: usize) -> usize {
     index * length / cells
 }
 
-/// For each of `length` samples the two cells whose middles it lies between, and the share of the
+/// For each of `length` samples, the two cells between whose centres it lies, and the share of the
 /// second.
 fn positions(cells: usize, length: usize) -> Vec<(usize, usize, f32)> {
     let scale = cells as f32 / length as f32;
@@ -135,7 +135,7 @@ fn positions(cells: usize, length: usize) -> Vec<(usize, usize, f32)> {
         .collect()
 }
 
-/// Means over `2 · REACH + 1` values, of `count` values from `start` on, `step` apart.
+/// Means over `2 · REACH + 1` values, for `count` values from `start` on, `step` apart.
 fn box_blur(values: &mut [f32], start: usize, step: usize, count: usize, line: &mut Vec<f32>) {
     line.clear();
     line.extend((0..count).map(|i| values[start + i * step]));
@@ -156,21 +156,22 @@ pub fn blur(block: &mut Block, cells: (usize, usize)) {
     }
 }
 
-/// Paints each cell of a block in its mean.
+/// Fills each cell of a block with its mean.
 pub fn pixelate(block: &mut Block, cells: (usize, usize)) {
     if !block.samples.is_empty() {
         Grid::new(block, cells).fill_flat(block);
     }
 }
 
-/// Fills `target` with `source`, stretched: averaged where it becomes smaller, linear where larger.
+/// Fills `target` with the stretched `source`: averages where it shrinks, interpolates linearly
+/// where it grows.
 pub fn stretch(source: &Block, target: &mut Block) {
     if !source.samples.is_empty() && !target.samples.is_empty() {
         Grid::new(source, (target.width, target.height)).fill_smooth(target);
     }
 }
 
-/// Lays `over` upon a block: `alpha` 0..=255 for each sample.
+/// Blends `over` onto a block, with an `alpha` of 0..=255 for each sample.
 pub fn mix(block: &mut Block, over: &Block, alpha: &Block) {
     for ((sample, over), alpha) in block
         .samples
@@ -238,7 +239,7 @@ mod tests {
         assert!(values.len() <= 6);
     }
 
-    /// A step becomes the Gaussian's distribution function.
+    /// A step edge becomes the Gaussian's distribution function.
     #[test]
     fn blur_is_a_gaussian_of_the_deviation_asked_for() {
         let (width, sigma) = (400, 20.0);

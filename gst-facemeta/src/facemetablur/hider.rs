@@ -1,7 +1,7 @@
-//! Hiding boxes in a mapped frame.
+//! Hides boxes in a mapped frame.
 
-use face_core::geometry::Rect;
 use face_core::{Error, frame};
+use face_meta::geometry::Rect;
 
 use super::Mode;
 use super::effect::{self, Block};
@@ -10,17 +10,17 @@ use super::planes::{self, Component};
 use super::region::{self, Region};
 use super::settings::Settings;
 
-/// Hides faces in the frames of one format and size.
+/// Hides faces in frames of one format and size.
 pub struct Hider {
     info: gst_video::VideoInfo,
     components: Vec<Component>,
-    /// What faces are covered with, and the settings that it was made for.
+    /// What covers faces, and the serial of the settings for which it was made.
     paint: Option<(u64, Paint)>,
-    /// To be used again.
+    /// Reused buffers.
     blocks: Blocks,
 }
 
-/// Samples of the frame, of what covers it, and how far that does.
+/// Samples of the frame, of the cover, and the cover's opacity.
 #[derive(Default)]
 struct Blocks {
     under: Block,
@@ -29,7 +29,7 @@ struct Blocks {
 }
 
 impl Hider {
-    /// `None` for a format whose samples cannot be reached in place.
+    /// `None` for a format whose samples cannot be accessed in place.
     pub fn new(info: gst_video::VideoInfo) -> Option<Self> {
         Some(Self {
             components: planes::components(&info.format_info())?,
@@ -43,7 +43,7 @@ impl Hider {
         (self.info.width(), self.info.height())
     }
 
-    /// Makes what faces are covered with, if that changed.
+    /// Makes the cover, if its settings changed.
     fn refresh(
         &mut self,
         settings: &Settings,
@@ -69,7 +69,7 @@ impl Hider {
         Ok(())
     }
 
-    /// Hides what is in `boxes`.
+    /// Hides `boxes`.
     pub fn hide(
         &mut self,
         buffer: &mut gst::BufferRef,
@@ -100,7 +100,7 @@ impl Hider {
                     if settings.mode == Mode::Pixelate {
                         return effect::pixelate(block, effect::pixelate_cells(pixels, size));
                     }
-                    // Under what is not opaque, too.
+                    // Also under a translucent cover.
                     if paint.is_none_or(|paint| paint.alpha.is_some()) {
                         effect::blur(block, effect::blur_cells(pixels, size));
                     }

@@ -1,21 +1,26 @@
-use std::sync::{LazyLock, Mutex};
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
-use face_core::geometry::Rect;
-use face_core::{Error, element, meta};
+use face_core::{Error, element};
+use face_meta::Face;
+use face_meta::geometry::Rect;
+use face_meta::names;
+use face_meta::people::KnownPeople;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
 
-use super::Mode;
 use super::hider::Hider;
 use super::paint::Image;
 use super::planes;
+use super::selection::Selection;
 use super::settings::{MILLISECOND, Settings};
-use super::timeline::{Seen, Timeline};
+use super::timeline::{Reported, Timeline};
 use super::trust::Trust;
-use crate::lock;
+use super::{Mode, Target};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -25,7 +30,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// What waits for its turn: serialised events keep their place among the frames.
+/// Waits for its turn. Serialised events keep their place among the frames.
 enum Item {
     Frame(gst::Buffer),
     Event(gst::Event),
@@ -36,12 +41,18 @@ struct State {
     hider: Option<Hider>,
     timeline: Timeline<Item>,
     trust: Trust,
-    /// How far time advances on a frame without a timestamp, in ns.
+    /// How far time advances for a frame without a timestamp, in ns.
     frame_duration: u64,
     /// The last frame's time, in ns.
     time: Option<u64>,
     picture: Option<Image>,
-    /// The settings that the picture was read for.
+    /// Whom the recognisers upstream can name, if they have announced it.
+    known: Option<KnownPeople>,
+    /// Names that have already been reported as unknown.
+    strangers: BTreeSet<String>,
+    /// Whether it was reported that nothing upstream names faces.
+    nameless: bool,
+    /// The serial of the settings for which the picture was read.
     picture_serial: u64,
 }
 
@@ -73,7 +84,7 @@ impl State {
         time
     }
 
-    /// Hides what is in `boxes`.
+    /// Hides `boxes`.
     fn hide(
         &mut self,
         buffer: &mut gst::BufferRef,
@@ -86,7 +97,7 @@ impl State {
         hider.hide(buffer, boxes, settings, self.picture.as_ref())
     }
 
-    /// Forgets what was.
+    /// Forgets the past.
     fn flush(&mut self) {
         self.timeline.clear();
         self.time = None;
@@ -94,39 +105,109 @@ impl State {
 }
 
 impl FaceMetaBlur {
-    /// Takes a frame into the line of those that wait.
+    /// Queues a frame.
     fn take_in(&self, buffer: gst::Buffer) {
-        let doubt = lock(&self.state).trust.look(&buffer);
+        let doubt = self.state.lock().trust.look(&buffer);
         if let Some(doubt) = doubt {
             gst::element_imp_warning!(self, gst::StreamError::Failed, ("{doubt}"));
         }
         let (selection, times) = {
-            let settings = lock(&self.settings);
+            let settings = self.settings.lock();
             (settings.selection.clone(), settings.times)
         };
-        let faces: Vec<Seen> = meta::read(&buffer)
+        let found = face_meta::read(&buffer);
+        self.doubt_recogniser(&selection, &found);
+        let faces: Vec<Reported> = found
             .iter()
-            .map(|face| Seen {
+            .map(|face| Reported {
                 track: face.track.map(|track| track.id),
                 rect: face.rect,
                 predicted: face.is_predicted(),
                 hidden: selection.hides(face),
             })
             .collect();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let time = state.advance(&buffer);
         state
             .timeline
             .push(time, Item::Frame(buffer), &faces, &times);
     }
 
-    /// The next frame that is due, or with `all` the next one, faces hidden. Events before it are
-    /// sent on.
+    /// Warns once if names are listed and no recogniser gives faces any.
+    fn doubt_recogniser(&self, selection: &Selection, faces: &[Face]) {
+        // A recogniser of ours announces whom it knows before the first frame.
+        let named = faces.iter().any(|face| face.recognition.is_some());
+        if selection.counting().is_empty() || faces.is_empty() || named {
+            return;
+        }
+        {
+            let mut state = self.state.lock();
+            if state.known.is_some() || std::mem::replace(&mut state.nameless, true) {
+                return;
+            }
+        }
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Settings,
+            ("names: nothing upstream names faces, so every face is hidden; put `facerecognizer \
+                 gallery=FILE` in front")
+        );
+    }
+
+    /// Warns of names that no gallery upstream has, once for each.
+    fn doubt_names(&self) {
+        let selection = self.settings.lock().selection.clone();
+        let (new, near) = {
+            let mut state = self.state.lock();
+            let State {
+                known: Some(known),
+                strangers,
+                ..
+            } = &mut *state
+            else {
+                return;
+            };
+            let new = selection
+                .strangers(known)
+                .filter(|n| !strangers.contains(*n));
+            let new: Vec<String> = new.cloned().collect();
+            let near: BTreeSet<String> = new
+                .iter()
+                .flat_map(|name| names::near(&known.0, name))
+                .collect();
+            strangers.extend(new.iter().cloned());
+            (new, near)
+        };
+        if new.is_empty() {
+            return;
+        }
+        let quoted: Vec<String> = new.iter().map(|name| names::quoted(name)).collect();
+        let near: Vec<String> = near.into_iter().collect();
+        let near = match near.is_empty() {
+            true => String::new(),
+            false => format!(" (similar: {})", near.join(", ")),
+        };
+        let effect = match selection.target {
+            Target::AllButNamed => "these names show nobody",
+            _ => "these names hide nobody",
+        };
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Settings,
+            (
+                "names: nobody in the galleries upstream is called {}{near}; {effect}",
+                quoted.join(", ")
+            )
+        );
+    }
+
+    /// The next frame that is due (or the next one at all, with `all`), with its faces hidden.
+    /// Pushes the events before it.
     fn next(&self, all: bool) -> Result<Option<gst::Buffer>, gst::FlowError> {
         loop {
-            let settings = lock(&self.settings).clone();
+            let settings = self.settings.lock().clone();
             let taken = {
-                let timeline = &mut lock(&self.state).timeline;
+                let timeline = &mut self.state.lock().timeline;
                 if all {
                     timeline.take()
                 } else {
@@ -146,11 +227,11 @@ impl FaceMetaBlur {
                 }
                 Item::Frame(mut buffer) => {
                     self.refresh_picture(&settings);
-                    let (boxes, doubt) = lock(&self.state).trust.places(&buffer, boxes);
+                    let (boxes, doubt) = self.state.lock().trust.places(&buffer, boxes);
                     if let Some(doubt) = doubt {
                         gst::element_imp_warning!(self, gst::StreamError::Failed, ("{doubt}"));
                     }
-                    let hidden = lock(&self.state).hide(buffer.make_mut(), &boxes, &settings);
+                    let hidden = self.state.lock().hide(buffer.make_mut(), &boxes, &settings);
                     if let Err(error) = hidden {
                         element::post(&*self.obj(), &error);
                         return Err(gst::FlowError::Error);
@@ -161,9 +242,9 @@ impl FaceMetaBlur {
         }
     }
 
-    /// Reads a picture that was set while playing; the old one stays if the new one cannot be used.
+    /// Reads a picture that was set while playing. The old one stays if the new one cannot be used.
     fn refresh_picture(&self, settings: &Settings) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.picture_serial == settings.serial {
             return;
         }
@@ -172,8 +253,8 @@ impl FaceMetaBlur {
             Ok(picture) => state.picture = picture,
             Err(error) => {
                 let instead = match state.picture {
-                    Some(_) => "the picture in use stays",
-                    None => "faces are filled with the colour",
+                    Some(_) => "the current picture stays in use",
+                    None => "faces are filled with the colour instead",
                 };
                 drop(state);
                 gst::element_imp_warning!(
@@ -185,11 +266,11 @@ impl FaceMetaBlur {
         }
     }
 
-    /// Sends everything on that waits.
+    /// Pushes everything that waits.
     fn drain(&self) {
         while let Ok(Some(buffer)) = self.next(true) {
             if self.obj().src_pad().push(buffer).is_err() {
-                lock(&self.state).timeline.clear();
+                self.state.lock().timeline.clear();
             }
         }
     }
@@ -213,13 +294,13 @@ impl ObjectImpl for FaceMetaBlur {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         let before = settings.selection.clone();
         if !settings.set(pspec.name(), value) {
             gst::warning!(CAT, imp = self, "no property {}", pspec.name());
         }
         let checked = settings.selection.check();
-        // Before it starts, the order in which properties are set is free.
+        // Before the start, properties may be set in any order.
         let runs = self.obj().current_state() >= gst::State::Paused;
         if checked.is_err() && runs {
             settings.selection = before;
@@ -229,20 +310,23 @@ impl ObjectImpl for FaceMetaBlur {
             gst::element_imp_warning!(
                 self,
                 gst::LibraryError::Settings,
-                ("{}: {error}; it stays as it was", pspec.name())
+                ("{}: {error}; the old value stays", pspec.name())
             );
+        }
+        if matches!(pspec.name(), "names" | "target") {
+            self.doubt_names();
         }
         if pspec.name() == "look-back" {
             // Fails only without a bus.
             let latency = gst::message::Latency::builder().src(&*self.obj()).build();
             let _ = self.obj().post_message(latency);
-            // Upstream asks again how many buffers are held.
+            // Makes upstream ask again how many buffers are held.
             self.obj().reconfigure_sink();
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        let value = lock(&self.settings).get(pspec.name());
+        let value = self.settings.lock().get(pspec.name());
         value.unwrap_or_else(|| pspec.default_value().clone())
     }
 }
@@ -255,7 +339,7 @@ impl ElementImpl for FaceMetaBlur {
             gst::subclass::ElementMetadata::new(
                 "Face blur",
                 "Filter/Effect/Video",
-                "Hides the faces in the metadata: blurred, in blocks, filled, or under a picture",
+                "Hides the faces in the metadata: blurs, pixelates, fills or covers them",
                 "The gst-face developers",
             )
         });
@@ -290,11 +374,11 @@ impl BaseTransformImpl for FaceMetaBlur {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
+        let settings = self.settings.lock().clone();
         let names = settings.selection.check();
         names.map_err(|error| Error::Settings(format!("names: {error}")).to_message())?;
         let picture = open_picture(&settings).map_err(|error| error.to_message())?;
-        *lock(&self.state) = State {
+        *self.state.lock() = State {
             picture,
             picture_serial: settings.serial,
             ..Default::default()
@@ -303,8 +387,8 @@ impl BaseTransformImpl for FaceMetaBlur {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        let state = std::mem::take(&mut *lock(&self.state));
-        // Frames go back to their pool, and not under the lock.
+        let state = std::mem::take(&mut *self.state.lock());
+        // Returns the frames to their pool, outside the lock.
         drop(state);
         Ok(())
     }
@@ -312,24 +396,24 @@ impl BaseTransformImpl for FaceMetaBlur {
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let unusable = || gst::loggable_error!(CAT, "unusable caps {incaps}");
         let info = gst_video::VideoInfo::from_caps(incaps).map_err(|_| unusable())?;
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if let Some(before) = &state.hider {
             let factor = |now: u32, then: u32| f64::from(now) / f64::from(then.max(1));
             let (width, height) = before.size();
             let factors = (factor(info.width(), width), factor(info.height(), height));
             state.timeline.scale(factors.0, factors.1);
         }
-        // Where the rate varies, caps may have the highest.
+        // If the rate varies, caps may give the highest.
         let structure = incaps.structure(0);
         let most = structure.and_then(|s| s.get::<gst::Fraction>("max-framerate").ok());
         let rates = std::iter::once(info.fps()).chain(most);
         state.frame_duration = rates
             .filter(|rate| rate.numer() > 0 && rate.denom() > 0)
             .map(|rate| 1000 * MILLISECOND * rate.denom() as u64 / rate.numer() as u64)
-            // A clock's rate in its place would ask for hundreds of buffers.
+            // A clock rate in place of a frame rate would ask for hundreds of buffers.
             .find(|duration| *duration >= MILLISECOND)
             .unwrap_or(40 * MILLISECOND);
-        state.trust.set_shape(meta::Shape::of(&info));
+        state.trust.set_shape(face_meta::Shape::of(&info));
         state.hider = Some(Hider::new(info).ok_or_else(unusable)?);
         Ok(())
     }
@@ -344,10 +428,10 @@ impl BaseTransformImpl for FaceMetaBlur {
             && answered
             && direction == gst::PadDirection::Src
         {
-            let look_back = lock(&self.settings).times.look_back;
-            let frame = lock(&self.state).frame_duration;
+            let look_back = self.settings.lock().times.look_back;
+            let frame = self.state.lock().frame_duration;
             if look_back > 0 {
-                // A frame leaves when one comes that is so much younger.
+                // A frame leaves when a frame that is this much later arrives.
                 let own = gst::ClockTime::from_nseconds(look_back + frame);
                 element::add_latency(latency, own);
             }
@@ -360,15 +444,15 @@ impl BaseTransformImpl for FaceMetaBlur {
         decide_query: Option<&gst::query::Allocation>,
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
-        let times = lock(&self.settings).times;
-        let held = times.waiting(lock(&self.state).frame_duration);
+        let times = self.settings.lock().times;
+        let held = times.waiting(self.state.lock().frame_duration);
         element::propose_allocation(self, decide_query, query, held)
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::FlushStop(_) => {
-                lock(&self.state).flush();
+                self.state.lock().flush();
             }
             gst::EventView::Caps(_)
             | gst::EventView::Segment(_)
@@ -376,11 +460,15 @@ impl BaseTransformImpl for FaceMetaBlur {
             | gst::EventView::Gap(_) => self.drain(),
             gst::EventView::StreamStart(_) => {
                 self.drain();
-                lock(&self.state).flush();
+                self.state.lock().flush();
             }
             _ if event.is_serialized() => {
+                if let Some(known) = KnownPeople::from_event(&event) {
+                    self.state.lock().known = Some(known);
+                    self.doubt_names();
+                }
                 let item = Item::Event(event);
-                let first = lock(&self.state).timeline.follow(item);
+                let first = self.state.lock().timeline.follow(item);
                 return match first {
                     Some(Item::Event(event)) => self.parent_sink_event(event),
                     _ => true,
@@ -395,7 +483,8 @@ impl BaseTransformImpl for FaceMetaBlur {
         &self,
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // Never called: generate_output does the work, and copies no memory of frames that pass.
+        // Never called: `generate_output` does the work, without copying the memory of frames that
+        // pass.
         Err(gst::FlowError::NotSupported)
     }
 

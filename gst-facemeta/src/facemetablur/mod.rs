@@ -5,11 +5,12 @@
 //!     facemetablur ! videoconvert ! autovideosink
 //! ```
 //!
-//! A detector misses faces, and finds a new one some frames late when it looks at every Nth frame
-//! only. So a face stays hidden for `hold` ms after its last box, and with `look-back` frames wait
-//! that long, in which a face that appears is hidden already on the frames before.
+//! A detector misses faces, and if it examines only every Nth frame, it finds a new one some frames
+//! late. So a face stays hidden for `hold` ms after its last box. With `look-back`, frames wait
+//! that long, and a face that appears is already hidden on the frames that waited.
 //!
-//! The pixels are changed in place, in the frame's own format; what is shared with others is copied
+//! The pixels are changed in place, in the frame's own format. Shared memory is copied first, and a
+//! frame with nothing to hide passes untouched. Metadata and alpha stay.
 //! before, and a frame with nothing to hide passes untouched. Metadata and alpha stay.
 
 mod effect;
@@ -58,7 +59,7 @@ pub enum Target {
     )]
     Unknown,
     #[enum_value(
-        name = "Every face but the people in names (empty: but everybody with a name)",
+        name = "All faces except the people in names (empty: except everybody with a name)",
         nick = "all-but-named"
     )]
     AllButNamed,
@@ -81,6 +82,13 @@ pub enum Shape {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        use gst::prelude::PluginApiExt as _;
+        Mode::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        Target::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        Shape::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(
         Some(plugin),
         "facemetablur",

@@ -1,4 +1,4 @@
-//! What covers a face: a colour or a picture, as samples of the frame's own format and colour space.
+//! What covers a face: a colour or a picture, as samples in the frame's format and colour space.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
 use super::effect::Block;
 use super::planes::Component;
 
-/// The largest file of a picture, in bytes.
+/// The largest picture file, in bytes.
 const LARGEST: u64 = 64 << 20;
-/// The longest side that a picture is kept at.
+/// Pictures are shrunk to this side, in pixels.
 const LONGEST: u32 = 512;
-/// The side of a colour: whole chroma samples of every format.
+/// The side of a colour patch. It holds whole chroma samples in every format.
 const PATCH: u32 = 16;
 
-/// An RGB picture with alpha, rows of `4 · width` bytes.
+/// An RGB picture with alpha, in rows of `4 · width` bytes.
 #[derive(Clone)]
 pub struct Image {
     width: u32,
@@ -27,18 +27,16 @@ pub struct Image {
 impl Image {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = read_at_most(path, LARGEST)?;
-        let decoded = image::ImageReader::new(std::io::Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|e| Error::reading(path, e))?
-            .decode()
-            .map_err(|e| Error::invalid(path, format!("not a picture that can be read: {e}")))?;
+        let decoded = face_picture::decode(&bytes, path)
+            .map_err(|e| Error::invalid(path, format!("cannot be read as a picture: {e}")))?
+            .image;
         let decoded = if decoded.width().max(decoded.height()) > LONGEST {
             decoded.thumbnail(LONGEST, LONGEST)
         } else {
             decoded
         };
         let mut rgba = decoded.to_rgba8();
-        // What does not show takes on the mean of what does, so that no edge gets a fringe.
+        // Invisible pixels get the mean colour of the visible ones, so that edges get no fringe.
         let mut sums = [0_u64; 4];
         for pixel in rgba.pixels() {
             for (sum, value) in sums.iter_mut().zip(pixel.0) {
@@ -68,15 +66,15 @@ impl Image {
     }
 }
 
-/// An image in a frame's format: a block a component, and alpha.
+/// An image in a frame's format: one block per component, and alpha.
 pub struct Paint {
     pub components: Vec<Block>,
-    /// `None` where all of it is opaque.
+    /// `None` if it is fully opaque.
     pub alpha: Option<Block>,
 }
 
 impl Paint {
-    /// `info` is that of the frames, `components` those of its format.
+    /// `info` describes the frames, `components` those of its format.
     pub fn new(
         image: &Image,
         info: &VideoInfo,

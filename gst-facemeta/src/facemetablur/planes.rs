@@ -1,4 +1,4 @@
-//! The samples of a region, out of a frame's planes and back.
+//! Loads the samples of a region from a frame's planes, and stores them again.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use gst_video::{VideoFormat, VideoFormatInfo};
 use super::effect::Block;
 use super::region::Region;
 
-/// How a sample is stored: in a byte, or in two with the value `shift` bits up.
+/// How a sample is stored: in a byte, or in two, with the value shifted left by `shift` bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     Byte,
@@ -19,19 +19,20 @@ enum Word {
 /// Where the samples of one component lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Component {
-    /// Its number in the format.
+    /// Its index in the format.
     index: u8,
     plane: usize,
-    /// Bytes to the first sample of a row, and from one to the next.
+    /// Bytes to the first sample of a row, and from one sample to the next.
     offset: usize,
     step: usize,
     word: Word,
-    /// Binary logarithms of the pixels a sample, across and down.
+    /// Binary logarithms of the pixels per sample, across and down.
     subsampling: (u32, u32),
 }
 
-/// The components of a format but alpha, if all their samples are whole bytes or words at the place
-/// that the pixel's coordinates say. (Not so: packed to less, tiled, palettes.)
+/// The components of a format except alpha. `None` unless all their samples are whole bytes or
+/// words at the position that the pixel's coordinates give. (Formats with tighter packing, tiles or
+/// palettes are not.)
 pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
     let colours = if format.has_alpha() {
         3.min(format.n_components())
@@ -43,7 +44,8 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
         && !format.has_palette()
         && !matches!(
             format.format(),
-            // GStreamer's table and its pack functions disagree on where the chroma of this one is.
+            // GStreamer's table and its pack functions disagree about the position of this format's
+            // chroma.
             VideoFormat::Vyuy | VideoFormat::Unknown | VideoFormat::Encoded
         )
         && (1..=3).contains(&colours);
@@ -55,7 +57,7 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
             let (depth, shift) = (format.depth()[i], format.shift()[i]);
             let step = usize::try_from(format.pixel_stride()[i]).ok()?;
             let native = matches!(format.format(), VideoFormat::Argb64 | VideoFormat::Ayuv64);
-            // The flag LE is missing with some.
+            // Some formats lack the flag LE.
             let little = if native {
                 cfg!(target_endian = "little")
             } else {
@@ -63,7 +65,7 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
             };
             let mut offset = format.poffset()[i] as usize;
             if depth > 8 && offset % 2 == 1 {
-                // With some (P010) the table counts in words, not in bytes.
+                // For some formats (P010) the table counts words, not bytes.
                 offset *= 2;
             }
             let word = match (depth, shift) {
@@ -87,7 +89,7 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
             })
         })
         .collect::<Option<_>>()?;
-    // Several in one word: packed tighter than their depth says.
+    // Several samples in one word: packed more tightly than their depth says.
     let apart = |(i, a): (usize, &Component)| {
         let place = |c: &Component| (c.plane, c.offset);
         found[..i].iter().all(|b| place(a) != place(b))
@@ -95,7 +97,7 @@ pub fn components(format: &VideoFormatInfo) -> Option<Vec<Component>> {
     found.iter().enumerate().all(apart).then_some(found)
 }
 
-/// Pixels, across and down, that share a sample of some component.
+/// The pixels, across and down, that share a sample of some component.
 pub fn alignment(components: &[Component]) -> (usize, usize) {
     let most = |side: fn(&Component) -> u32| components.iter().map(side).max().unwrap_or(0);
     (
@@ -104,14 +106,14 @@ pub fn alignment(components: &[Component]) -> (usize, usize) {
     )
 }
 
-/// Samples that cover `pixels`.
+/// The samples that cover `pixels`.
 fn samples(pixels: &Range<usize>, subsampling: u32) -> Range<usize> {
     pixels.start >> subsampling..pixels.end.div_ceil(1 << subsampling)
 }
 
 impl Component {
-    /// Loads the samples of a region into `block`, lets `change` do its work on them, and stores
-    /// those within the region's shape.
+    /// Loads the samples of a region into `block`, applies `change` to them, and stores those
+    /// within the region's shape.
     pub fn edit(
         &self,
         frame: &mut WriteFrame,
@@ -149,7 +151,7 @@ impl Component {
         Ok(())
     }
 
-    /// All samples of a frame that is read only.
+    /// All samples of a read-only frame.
     pub fn read(&self, frame: &ReadFrame) -> Block {
         let (data, stride) = (frame.plane(self.plane), frame.stride(self.plane));
         let format = frame.info().format_info();
@@ -165,7 +167,7 @@ impl Component {
         block
     }
 
-    /// Appends `count` samples, from the start of `line` on.
+    /// Appends `count` samples from the start of `line`.
     fn load(&self, line: &[u8], count: usize, samples: &mut Vec<u16>) {
         let pixels = line.chunks(self.step).take(count);
         match self.word {

@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 
 use super::Shape;
 
-/// The part of a frame that hides one face.
+/// The part of a frame that covers one face.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Region {
-    /// Pixels of the frame, within it, never empty.
+    /// Pixels inside the frame; never empty.
     pub columns: Range<usize>,
     pub rows: Range<usize>,
-    /// The larger side of the face's box with its margin, in pixels.
+    /// The longer side of the face's box with its margin, in pixels.
     pub side: f64,
     ellipse: Option<Ellipse>,
 }
@@ -25,7 +25,7 @@ struct Ellipse {
     ry: f64,
 }
 
-/// Whole pixels from `start` to `end`, outwards to multiples of `align`, within `0..limit`.
+/// Whole pixels from `start` to `end`, rounded outwards to multiples of `align`, within `0..limit`.
 fn whole(start: f64, end: f64, align: usize, limit: usize) -> Range<usize> {
     // Casts saturate.
     let start = start.floor().max(0.0) as usize / align * align;
@@ -34,9 +34,9 @@ fn whole(start: f64, end: f64, align: usize, limit: usize) -> Range<usize> {
 }
 
 impl Region {
-    /// The face's box, larger on each side by `margin` times its width or height, outwards to
-    /// multiples of `align` pixels: no chroma sample is shared with the outside. `None` where
-    /// nothing of it is inside of the frame.
+    /// The face's box, expanded on each side by `margin` times its width or height, and rounded
+    /// outwards to multiples of `align` pixels, so that it shares no chroma sample with the
+    /// outside. `None` if it lies outside the frame.
     pub fn new(
         face: &Rect,
         margin: f64,
@@ -58,7 +58,7 @@ impl Region {
         let ellipse = (shape == Shape::Ellipse).then_some(Ellipse {
             x: center.x,
             y: center.y,
-            // Of all ellipses through the corners, the smallest.
+            // The smallest ellipse through the corners.
             rx: rect.w * std::f64::consts::FRAC_1_SQRT_2,
             ry: rect.h * std::f64::consts::FRAC_1_SQRT_2,
         });
@@ -73,7 +73,7 @@ impl Region {
         })
     }
 
-    /// The columns to hide in the rows `rows`, all of which are within the region.
+    /// The columns to hide in the rows `rows`, which must lie within the region.
     pub fn span(&self, rows: Range<usize>) -> Range<usize> {
         let Some(e) = self.ellipse else {
             return self.columns.clone();
@@ -87,10 +87,11 @@ impl Region {
     }
 }
 
-/// Regions of more pixels than so many frames are hidden as one.
+/// If the regions have more pixels than this many frames, one region hides the whole frame.
 const MOST_FRAMES: usize = 16;
 
-/// `regions`, or one as large as the frame where they would be hidden one upon the other for very long.
+/// Returns `regions`, or one region of the frame's size if hiding them one by one would take too
+/// long.
 pub fn bounded(regions: Vec<Region>, (width, height): (usize, usize)) -> Vec<Region> {
     let pixels = |region: &Region| region.columns.len() * region.rows.len();
     if regions.iter().map(pixels).sum::<usize>() <= MOST_FRAMES * width * height {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use face_meta::names;
 use gst::prelude::*;
 
 use super::selection::Selection;
@@ -9,7 +10,7 @@ use super::timeline;
 use super::{Mode, Shape, Target};
 
 pub const MILLISECOND: u64 = 1_000_000;
-/// The most of the properties that are times, in ms.
+/// The longest time that the properties allow, in ms.
 const LONGEST_TIME: u32 = 60_000;
 
 #[derive(Clone)]
@@ -22,7 +23,7 @@ pub struct Settings {
     pub strength: f64,
     pub margin: f64,
     pub times: timeline::Params,
-    /// Counts changes of what faces are covered with.
+    /// Counts changes of the cover.
     pub serial: u64,
 }
 
@@ -81,20 +82,20 @@ impl Settings {
             glib::ParamSpecString::builder("names")
                 .nick("Names")
                 .blurb(
-                    "target=named, all-but-named: the people meant, separated by commas; \
-                         empty = everybody with a name",
+                    "target=named, all-but-named: the people, separated by commas; a name with a \
+                         comma stands in quotes: 'Doe, Jane'; empty = everybody with a name",
                 )
                 .mutable_playing()
                 .build(),
             glib::ParamSpecString::builder("unknown-label")
                 .nick("Unknown label")
-                .blurb("What the recogniser calls faces that are nobody of its gallery")
+                .blurb("The recogniser's name for faces that match nobody in its gallery")
                 .default_value(default.selection.unknown_label.as_str())
                 .mutable_playing()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("shape", Shape::default())
                 .nick("Shape")
-                .blurb("What is hidden around a face")
+                .blurb("The shape that hides a face")
                 .mutable_playing()
                 .build(),
             share(
@@ -110,7 +111,7 @@ impl Settings {
                 "strength",
                 "Strength",
                 "mode=blur: the blur's standard deviation, mode=pixelate: the side of a \
-                     block, as a share of the longer side of what is hidden",
+                     block, as a share of the longer side of the hidden region",
                 0.02,
                 1.0,
                 default.strength,
@@ -118,7 +119,7 @@ impl Settings {
             glib::ParamSpecUInt::builder("color")
                 .nick("Colour")
                 .blurb(
-                    "mode=fill: the colour, 0xAARRGGBB; what is not opaque shows the face \
+                    "mode=fill: the colour, 0xAARRGGBB; a translucent colour shows the face \
                          blurred",
                 )
                 .default_value(default.color)
@@ -128,30 +129,30 @@ impl Settings {
                 .nick("Picture")
                 .blurb(
                     "mode=picture: an image file, stretched over the face; where it is \
-                         transparent the face shows blurred",
+                         transparent, the face shows blurred",
                 )
                 .mutable_playing()
                 .build(),
             milliseconds(
                 "hold",
                 "Hold",
-                "How long a face stays hidden where it was last, when it is no longer \
+                "How long a face stays hidden at its last position once it is no longer \
                      reported (ms of stream time)",
                 default.times.hold,
             ),
             milliseconds(
                 "look-back",
                 "Look back",
-                "How long before its first detection a face is hidden; delays the stream by \
+                "How long before its first detection a face is already hidden; delays the stream by \
                      as much (ms of stream time)",
                 default.times.look_back,
             ),
         ]
     }
 
-    /// Takes one of [`properties`](Self::properties); `false` if it is another.
+    /// Sets one of [`properties`](Self::properties). Returns `false` if `name` is not one of them.
     pub fn set(&mut self, name: &str, value: &glib::Value) -> bool {
-        // GObject has checked type and range; the fall-backs are never taken.
+        // GObject has checked type and range, so the fall-backs are never used.
         let number = || value.get::<f64>().unwrap_or_default();
         let nanoseconds = || u64::from(value.get::<u32>().unwrap_or_default()) * MILLISECOND;
         let text = || value.get::<Option<String>>().ok().flatten();
@@ -159,7 +160,7 @@ impl Settings {
             "mode" => self.mode = value.get().unwrap_or_default(),
             "target" => self.selection.target = value.get().unwrap_or_default(),
             "names" => {
-                self.selection.names = Selection::parse_names(&text().unwrap_or_default());
+                self.selection.names = names::list(&text().unwrap_or_default());
             }
             "unknown-label" => {
                 let default = || Selection::default().unknown_label;
@@ -188,7 +189,7 @@ impl Settings {
         Some(match name {
             "mode" => self.mode.to_value(),
             "target" => self.selection.target.to_value(),
-            "names" => self.selection.names.join(",").to_value(),
+            "names" => self.selection.names_text().to_value(),
             "unknown-label" => self.selection.unknown_label.to_value(),
             "shape" => self.shape.to_value(),
             "margin" => self.margin.to_value(),

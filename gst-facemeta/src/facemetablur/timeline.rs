@@ -1,59 +1,59 @@
-//! Where to hide faces, over time: on the frames they are reported on, for some time after, and for
-//! some time before.
+//! Where to hide faces over time: on the frames for which they are reported, for some time after,
+//! and for some time before.
 
 use std::collections::VecDeque;
 
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 
-/// Two boxes that overlap more (IoU) are of the same face, where no track says so.
+/// Without tracks, two boxes that overlap more than this (IoU) belong to the same face.
 const SAME: f64 = 0.3;
 
-/// Frames that wait at most, whatever their timestamps say.
+/// The most frames that wait, whatever their timestamps say.
 const MOST_WAITING: usize = 600;
 
-/// Faces that are remembered at most, those of the last frame not counted: a clock that stands still
-/// forgets none.
+/// The most faces that are remembered in addition to those of the last frame. If the clock stands
+/// still, none are forgotten.
 const MOST_KNOWN: usize = 1000;
 
-/// Settings, which may change from frame to frame. In ns.
+/// Parameters, which may change from frame to frame. In ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Params {
-    /// For how long a face that is no longer reported stays hidden where it was last.
+    /// How long a face that is no longer reported stays hidden at its last position.
     pub hold: u64,
-    /// For how long before its first report a face is hidden; frames wait that long.
+    /// How long before its first report a face is hidden. Frames wait that long.
     pub look_back: u64,
 }
 
 impl Params {
-    /// How many frames wait at most, besides the one that comes, where they are `duration` ns apart.
+    /// The most frames that wait, besides the current one, if they are `duration` ns apart.
     pub fn waiting(&self, duration: u64) -> u32 {
         let frames = self.look_back.div_ceil(duration.max(1));
         frames.min(MOST_WAITING as u64) as u32
     }
 }
 
-/// A face as it is reported on a frame.
+/// A face as reported for a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Seen {
+pub struct Reported {
     pub track: Option<u64>,
     pub rect: Rect,
     pub predicted: bool,
-    /// Whether it is to be hidden.
+    /// Whether to hide it.
     pub hidden: bool,
 }
 
-/// A face that was reported on some frame.
+/// A face that was reported for some frame.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     track: Option<u64>,
     rect: Rect,
     time: u64,
     hidden: bool,
-    /// When and where it was last detected, not predicted.
+    /// When and where it was last detected rather than predicted.
     detected: Option<(u64, Rect)>,
 }
 
-/// A frame that waits, with the boxes to hide on it.
+/// A waiting frame, with the boxes to hide on it.
 #[derive(Debug)]
 struct Waiting<T> {
     time: u64,
@@ -61,7 +61,7 @@ struct Waiting<T> {
     boxes: Vec<Rect>,
 }
 
-/// Frames (`T`) on their way, with the faces to hide.
+/// The frames (`T`) in transit, with the faces to hide.
 #[derive(Debug)]
 pub struct Timeline<T> {
     waiting: VecDeque<Waiting<T>>,
@@ -85,8 +85,8 @@ fn between(a: &Rect, b: &Rect, share: f64) -> Rect {
 }
 
 impl<T> Timeline<T> {
-    /// Takes the next frame, at `time` in ns.
-    pub fn push(&mut self, time: u64, item: T, faces: &[Seen], params: &Params) {
+    /// Adds the next frame, at `time` in ns.
+    pub fn push(&mut self, time: u64, item: T, faces: &[Reported], params: &Params) {
         if time < self.time {
             self.known.clear();
         }
@@ -100,7 +100,7 @@ impl<T> Timeline<T> {
         self.waiting.push_back(Waiting { time, item, boxes });
     }
 
-    /// Takes something that is no frame, to leave behind the frames before it; gives it back if none
+    /// Queues an item that is not a frame, to leave after the frames before it. Returns it if none
     /// waits.
     pub fn follow(&mut self, item: T) -> Option<T> {
         let Some(last) = self.waiting.back() else {
@@ -111,9 +111,9 @@ impl<T> Timeline<T> {
         None
     }
 
-    /// Hides a face on the frames that wait: where it went between the last two detections, or where
+    /// Hides a face on the waiting frames: along its path between the last two detections, or where
     /// it is now if it is new.
-    fn hide_before(&mut self, time: u64, face: &Seen, params: &Params) {
+    fn hide_before(&mut self, time: u64, face: &Reported, params: &Params) {
         if face.predicted {
             return;
         }
@@ -136,9 +136,9 @@ impl<T> Timeline<T> {
         }
     }
 
-    /// Updates what is known by the faces of a frame; adds the boxes of those that are missing there
-    /// and to be hidden still.
-    fn remember(&mut self, time: u64, faces: &[Seen], params: &Params, boxes: &mut Vec<Rect>) {
+    /// Updates the known faces with those of a frame. Adds to `boxes` those that are missing there
+    /// and must stay hidden.
+    fn remember(&mut self, time: u64, faces: &[Reported], params: &Params, boxes: &mut Vec<Rect>) {
         let mut before = std::mem::take(&mut self.known);
         let mut fresh = Vec::new();
         for face in faces {
@@ -162,7 +162,8 @@ impl<T> Timeline<T> {
         }
         for known in before {
             let age = time - known.time;
-            // A face that begins where this one ended is this one: it leaves no ghost behind.
+            // A face that begins where this one ended is the same face, so nothing stays hidden
+            // there.
             let goes_on = fresh.iter().any(|face| {
                 let alike = face.hidden || face.track.is_none() && known.track.is_none();
                 alike && face.rect.iou(&known.rect) > SAME
@@ -198,7 +199,7 @@ impl<T> Timeline<T> {
         *self = Self::default();
     }
 
-    /// Adapts the boxes to frames that are larger by these factors. No frame may wait.
+    /// Scales the boxes to frames that are larger by these factors. No frame may be waiting.
     pub fn scale(&mut self, sx: f64, sy: f64) {
         for known in &mut self.known {
             known.rect = known.rect.scaled(sx, sy);
@@ -219,8 +220,8 @@ mod tests {
         Rect::new(x, 0.0, 10.0, 10.0)
     }
 
-    fn seen(track: u64, x: f64) -> Seen {
-        Seen {
+    fn seen(track: u64, x: f64) -> Reported {
+        Reported {
             track: (track > 0).then_some(track),
             rect: at(x),
             predicted: false,
@@ -228,8 +229,8 @@ mod tests {
         }
     }
 
-    /// Runs frames 40 ms apart; left edges of what is hidden on each.
-    fn run(params: Params, frames: &[&[Seen]]) -> Vec<Vec<f64>> {
+    /// Runs frames 40 ms apart. Returns the left edges of the hidden boxes for each.
+    fn run(params: Params, frames: &[&[Reported]]) -> Vec<Vec<f64>> {
         let mut timeline = Timeline::default();
         let mut out = Vec::new();
         for (i, faces) in frames.iter().enumerate() {
@@ -267,14 +268,14 @@ mod tests {
             let found = run(HOLD, &[&[seen(before, 5.0)], &[seen(after, 7.0)], &[]]);
             assert_eq!(found, [vec![5.0], vec![7.0], vec![7.0]]);
         }
-        // Another face elsewhere is no reason to show this one.
+        // A different face elsewhere is no reason to show this one.
         let found = run(HOLD, &[&[seen(1, 5.0)], &[seen(2, 50.0)]]);
         assert_eq!(found[1], [50.0, 5.0]);
     }
 
     #[test]
     fn who_is_recognised_is_held_no_longer() {
-        let shown = |track| Seen {
+        let shown = |track| Reported {
             hidden: false,
             ..seen(track, 5.0)
         };
@@ -282,7 +283,7 @@ mod tests {
         assert_eq!(found, [vec![5.0], vec![], vec![]]);
         let found = run(HOLD, &[&[seen(0, 5.0)], &[shown(0)], &[]]);
         assert_eq!(found, [vec![5.0], vec![], vec![]]);
-        // Somebody else who stands in front does not uncover the one behind.
+        // A second person in front does not uncover the one behind.
         let found = run(HOLD, &[&[seen(1, 5.0)], &[shown(2)], &[]]);
         assert_eq!(found, [vec![5.0], vec![5.0], vec![5.0]]);
     }
@@ -297,11 +298,11 @@ mod tests {
 
     #[test]
     fn between_two_detections_a_face_is_where_it_went() {
-        let predicted = Seen {
+        let predicted = Reported {
             predicted: true,
             ..seen(1, 0.0)
         };
-        let frames: [&[Seen]; 4] = [
+        let frames: [&[Reported]; 4] = [
             &[seen(1, 0.0)],
             &[predicted],
             &[predicted],
@@ -318,12 +319,12 @@ mod tests {
     fn frames_leave_when_they_must() {
         let mut timeline = Timeline::default();
         for i in 0..2000_u64 {
-            // All at one time: nothing would ever be due.
+            // All at the same time: nothing would ever be due.
             timeline.push(0, i, &[], &LOOK);
             while timeline.pop(&LOOK).is_some() {}
             assert!(timeline.waiting.len() <= MOST_WAITING);
         }
-        // Time runs backwards: what waits goes, nothing is held.
+        // Time runs backwards: waiting frames leave, and nothing is held.
         timeline.clear();
         timeline.push(500 * MS, 0, &[seen(1, 5.0)], &LOOK);
         timeline.push(0, 1, &[], &LOOK);
@@ -375,7 +376,7 @@ mod tests {
             look_back: 0,
         };
         for n in 0..100 {
-            let faces: Vec<Seen> = (0..50)
+            let faces: Vec<Reported> = (0..50)
                 .map(|i| seen(1 + 50 * n + i, 20.0 * (50 * n + i) as f64))
                 .collect();
             timeline.push(0, n, &faces, &params);

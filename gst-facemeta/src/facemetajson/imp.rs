@@ -1,14 +1,11 @@
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 
 use face_core::element;
-use face_core::meta;
-use face_core::tracks::TrackEnded;
+use face_meta::record::{Line, Tally, Times, Track};
+use face_meta::track::TrackEnded;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-
-use super::line::{FaceLine, Line};
-use super::summary::{Summaries, Summary};
-use crate::lock;
+use parking_lot::Mutex;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -23,6 +20,7 @@ static JSON_CAPS: LazyLock<gst::Caps> =
 
 #[derive(Debug, Clone, Copy)]
 struct Settings {
+    frames: bool,
     tracks: bool,
     empty_frames: bool,
 }
@@ -30,6 +28,7 @@ struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            frames: true,
             tracks: true,
             empty_frames: true,
         }
@@ -40,11 +39,10 @@ impl Default for Settings {
 struct State {
     /// Width and height in the caps.
     size: Option<(u32, u32)>,
-    /// Frames since start or flush.
-    frames: u64,
-    /// PTS of the last frame.
+    /// Timestamp of the last frame.
     pts: Option<gst::ClockTime>,
-    tracks: Summaries,
+    /// Covers the time since the start or a flush.
+    tally: Tally,
 }
 
 pub struct FaceMetaJson {
@@ -66,37 +64,39 @@ impl FaceMetaJson {
         line.to_bytes()
             .map(gst::Buffer::from_mut_slice)
             .map_err(|error| {
-                gst::element_imp_error!(self, gst::StreamError::Encode, ["{error}"]);
+                gst::element_imp_error!(self, gst::StreamError::Encode, ("{error}"));
                 gst::FlowError::Error
             })
     }
 
     fn chain(&self, buffer: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let settings = *lock(&self.settings);
-        let faces = meta::read(buffer);
-        let (frame, (width, height), ended) = {
-            let mut state = lock(&self.state);
+        let settings = *self.settings.lock();
+        let faces = face_meta::read(buffer);
+        let (frame, ended) = {
+            let mut state = self.state.lock();
             let Some(size) = state.size else {
                 gst::element_imp_error!(
                     self,
                     gst::CoreError::Negotiation,
-                    ["a frame came before its caps"]
+                    ("a frame came before its caps")
                 );
                 return Err(gst::FlowError::NotNegotiated);
             };
-            let frame = state.frames;
-            state.frames += 1;
+            // If a converter changed the frame's size, the size in its metadata is right.
+            let size = buffer
+                .meta::<gst_video::VideoMeta>()
+                .map_or(size, |meta| (meta.width(), meta.height()));
             state.pts = buffer.pts().or(state.pts);
-            state
-                .tracks
-                .update(frame, buffer.pts().map(|t| t.nseconds()), &faces);
-            (frame, size, state.tracks.end_excess())
+            let segment = self.sinkpad.sticky_event::<gst::event::Segment>(0);
+            let segment = segment.as_ref().map(|event| event.segment());
+            let times = Times::of(buffer.pts(), segment);
+            state.tally.frame(times, size, &faces)
         };
         if settings.tracks {
-            self.push_tracks(&ended, buffer.pts());
+            self.push_tracks(ended, buffer.pts());
         }
-        if faces.is_empty() && !settings.empty_frames {
-            // Whoever waits for data learns that none comes.
+        if !settings.frames || faces.is_empty() && !settings.empty_frames {
+            // Tells elements that wait for data that none comes.
             if let Some(pts) = buffer.pts() {
                 let gap = gst::event::Gap::builder(pts)
                     .duration(buffer.duration())
@@ -105,16 +105,7 @@ impl FaceMetaJson {
             }
             return Ok(gst::FlowSuccess::Ok);
         }
-        let (width, height) = buffer
-            .meta::<gst_video::VideoMeta>()
-            .map_or((width, height), |m| (m.width(), m.height()));
-        let mut out = self.to_buffer(&Line::Frame {
-            frame,
-            pts: buffer.pts().map(|t| t.nseconds()),
-            width,
-            height,
-            faces: faces.iter().map(FaceLine::from).collect(),
-        })?;
+        let mut out = self.to_buffer(&Line::Frame(frame))?;
         let kept =
             gst::BufferFlags::DISCONT | gst::BufferFlags::RESYNC | gst::BufferFlags::CORRUPTED;
         let out_ref = out.make_mut();
@@ -125,31 +116,32 @@ impl FaceMetaJson {
         self.srcpad.push(out)
     }
 
-    /// Pushes the lines of tracks that ended: one, or all.
+    /// Pushes the lines of tracks that ended: one track, or all.
     fn end_tracks(&self, only: Option<u64>) {
-        let wanted = lock(&self.settings).tracks;
+        let wanted = self.settings.lock().tracks;
         let (ended, pts) = {
-            let mut state = lock(&self.state);
-            let ended: Vec<_> = match only {
-                Some(id) => state.tracks.end(id).map(|s| (id, s)).into_iter().collect(),
-                None => state.tracks.end_all().collect(),
+            let mut state = self.state.lock();
+            let ended: Vec<Track> = match only {
+                Some(id) => state.tally.end(id).into_iter().collect(),
+                None => state.tally.end_all(),
             };
             (ended, state.pts)
         };
         if wanted {
-            self.push_tracks(&ended, pts);
+            self.push_tracks(ended, pts);
         }
     }
 
-    fn push_tracks(&self, ended: &[(u64, Summary)], pts: Option<gst::ClockTime>) {
-        for (id, summary) in ended {
-            let Ok(mut out) = self.to_buffer(&summary.line(*id)) else {
+    fn push_tracks(&self, ended: Vec<Track>, pts: Option<gst::ClockTime>) {
+        for track in ended {
+            let id = track.track;
+            let Ok(mut out) = self.to_buffer(&Line::Track(track)) else {
                 return;
             };
             out.make_mut().set_pts(pts);
-            // What is wrong downstream, the next frame meets as well and reports upstream.
+            // The next frame meets the same error downstream and reports it upstream.
             if let Err(error) = self.srcpad.push(out) {
-                gst::debug!(CAT, imp = self, "track {id} was not taken: {error:?}");
+                gst::debug!(CAT, imp = self, "track {id} was not accepted: {error:?}");
                 return;
             }
         }
@@ -163,12 +155,12 @@ impl FaceMetaJson {
                     gst::warning!(CAT, obj = pad, "no size in {}", caps.caps());
                     return false;
                 };
-                lock(&self.state).size = Some(size);
+                self.state.lock().size = Some(size);
                 return self.srcpad.current_caps().as_ref() == Some(&*JSON_CAPS)
                     || self.srcpad.push_event(gst::event::Caps::new(&JSON_CAPS));
             }
             gst::EventView::FlushStop(_) => {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 *state = State {
                     size: state.size,
                     ..Default::default()
@@ -187,7 +179,7 @@ impl FaceMetaJson {
 
     fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
-            // No pixel is read here: any stride and offset will do.
+            // No pixel is read here, so any stride and offset will do.
             allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
             return true;
         }
@@ -237,7 +229,7 @@ impl ObjectImpl for FaceMetaJson {
     fn constructed(&self) {
         self.parent_constructed();
         for pad in [&self.sinkpad, &self.srcpad] {
-            // Fails only for a second pad of one name.
+            // Fails only if a pad with this name exists.
             let _ = self.obj().add_pad(pad);
         }
     }
@@ -246,9 +238,15 @@ impl ObjectImpl for FaceMetaJson {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let default = Settings::default();
             vec![
+                glib::ParamSpecBoolean::builder("frames")
+                    .nick("Frames")
+                    .blurb("Print a line for each frame; without it, only tracks are printed")
+                    .default_value(default.frames)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecBoolean::builder("tracks")
                     .nick("Tracks")
-                    .blurb("Print a line when a track ends, over the whole track")
+                    .blurb("Print a line about the whole track when a track ends")
                     .default_value(default.tracks)
                     .mutable_playing()
                     .build(),
@@ -264,8 +262,9 @@ impl ObjectImpl for FaceMetaJson {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         match pspec.name() {
+            "frames" => settings.frames = value.get().unwrap_or(settings.frames),
             "tracks" => settings.tracks = value.get().unwrap_or(settings.tracks),
             "empty-frames" => settings.empty_frames = value.get().unwrap_or(settings.empty_frames),
             _ => (),
@@ -273,8 +272,9 @@ impl ObjectImpl for FaceMetaJson {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        let settings = lock(&self.settings);
+        let settings = self.settings.lock();
         match pspec.name() {
+            "frames" => settings.frames.to_value(),
             "tracks" => settings.tracks.to_value(),
             _ => settings.empty_frames.to_value(),
         }
@@ -317,7 +317,7 @@ impl ElementImpl for FaceMetaJson {
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         let result = self.parent_change_state(transition);
         if transition == gst::StateChange::PausedToReady {
-            *lock(&self.state) = State::default();
+            *self.state.lock() = State::default();
         }
         result
     }

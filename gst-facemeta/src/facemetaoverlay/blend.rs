@@ -1,4 +1,4 @@
-//! Surfaces as GStreamer's overlays, and blended into frames.
+//! Turns surfaces into GStreamer's overlays, and blends them into frames.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use gst_video::{
 
 use super::draw::{Overlay, Surface};
 
-/// What cairo calls ARGB32.
+/// Cairo's ARGB32.
 const FORMAT: VideoFormat = if cfg!(target_endian = "little") {
     VideoFormat::Bgra
 } else {
@@ -26,7 +26,7 @@ impl AsRef<[u8]> for Pixels {
     }
 }
 
-/// The surface of an overlay, shared.
+/// An overlay's surface as a buffer that shares it.
 fn pixels(overlay: &Overlay) -> Result<gst::Buffer, glib::BoolError> {
     let surface = &overlay.surface;
     let mut buffer = gst::Buffer::from_slice(Pixels(surface.clone()));
@@ -40,7 +40,7 @@ fn pixels(overlay: &Overlay) -> Result<gst::Buffer, glib::BoolError> {
     Ok(buffer)
 }
 
-/// An overlay for a composition.
+/// An overlay as a rectangle of a composition.
 pub fn rectangle(overlay: &Overlay) -> Result<VideoOverlayRectangle, glib::BoolError> {
     let place = |v: u32| i32::try_from(v).map_err(|_| glib::bool_error!("{v} is too far out"));
     Ok(VideoOverlayRectangle::new_raw(
@@ -53,22 +53,22 @@ pub fn rectangle(overlay: &Overlay) -> Result<VideoOverlayRectangle, glib::BoolE
     ))
 }
 
-/// Side of the tiles. A multiple of every chroma subsampling: no tile shares a sample with another.
+/// The side of a tile. It is a multiple of every chroma subsampling, so tiles share no samples.
 const TILE: u32 = 16;
 
-/// Blends an overlay into a frame, with the same result as a composition's own blending. That one
-/// converts whole rows of the frame for each overlay, and an outline is mostly empty: here only
-/// tiles in which something is drawn are blended, where the format's layout is plain enough.
+/// Blends an overlay into a frame, with the same result as a composition's own blending. That
+/// converts whole rows of the frame for each overlay, but an outline is mostly empty. If the
+/// format's layout is simple enough, this blends only tiles with something drawn in them.
 pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::BoolError> {
     let (format, width) = (frame.info().format(), frame.width());
     if is_overrun(format, width) {
         return Err(glib::bool_error!(
-            "{format} of width {width} cannot be drawn on; put videoconvert in front"
+            "{format} of width {width} cannot be drawn on; put videoconvert in front of facemetaoverlay"
         ));
     }
     if !frame.is_aligned() {
         return Err(glib::bool_error!(
-            "{format} with rows that begin between multiples of its samples' size cannot be drawn on; change the \
+            "{format} cannot be drawn on if its rows do not begin at multiples of the sample size; change the \
              offsets or strides of the buffers"
         ));
     }
@@ -87,7 +87,7 @@ pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::Bool
         let y1 = (y0 + TILE).min(frame.height());
         let mut x0 = overlay.x / TILE * TILE;
         while x0 < right {
-            // As many tiles in a row as have something to show.
+            // Extends over all adjacent tiles with something to show.
             let mut x1 = x0;
             while x1 < right && !is_clear(overlay, x1, y0) {
                 x1 += TILE;
@@ -103,12 +103,12 @@ pub fn blend(frame: &mut WriteFrame, overlay: &Overlay) -> Result<(), glib::Bool
     Ok(())
 }
 
-/// Whether GStreamer would write beyond the end of rows.
+/// Whether GStreamer would write beyond the ends of rows.
 fn is_overrun(format: VideoFormat, width: u32) -> bool {
     frame::columns(format, width) < width
 }
 
-/// Whether the samples of a pixel lie where its coordinates say, in whole bytes.
+/// Whether a pixel's samples lie at its coordinates, in whole bytes.
 fn is_plain(format: &VideoFormatInfo) -> bool {
     !format.is_complex()
         && !format.is_tiled()
@@ -121,7 +121,7 @@ fn is_plain(format: &VideoFormatInfo) -> bool {
             .all(|sub| *sub < 32 && TILE.is_multiple_of(1 << sub))
 }
 
-/// Whether an overlay shows nothing in the tile whose corner is at `(x, y)` of the frame.
+/// Whether an overlay is transparent in the tile with the corner `(x, y)` of the frame.
 fn is_clear(overlay: &Overlay, x: u32, y: u32) -> bool {
     let surface = &overlay.surface;
     let data = (**surface).as_ref();
@@ -136,8 +136,8 @@ fn is_clear(overlay: &Overlay, x: u32, y: u32) -> bool {
     })
 }
 
-/// Blends what of `source`, whose corner is at `corner`, is inside of `area` (left, top, right and
-/// bottom, in pixels of the frame; left and top are multiples of [`TILE`]).
+/// Blends the part of `source`, which has its corner at `corner`, that lies inside `area` (left,
+/// top, right and bottom, in pixels of the frame; left and top are multiples of [`TILE`]).
 fn blend_area(
     frame: &mut WriteFrame,
     source: &ReadFrame,
@@ -146,10 +146,10 @@ fn blend_area(
 ) -> Result<(), glib::BoolError> {
     let format = frame.info().format_info();
     let strides = frame.info().stride().to_vec();
-    // SAFETY: both are copies of the descriptions of mapped frames, which outlive them, and are
-    // never unmapped. `x0` and `y0` are multiples of every subsampling, `is_plain` said that a
-    // pixel's samples lie at its coordinates, and the area is inside of the frame: so each plane
-    // that is moved there holds at least `x1 - x0` times `y1 - y0` pixels from its new start.
+    // SAFETY: both are copies of the descriptions of mapped frames. The frames outlive them, and
+    // the copies are never unmapped. `x0` and `y0` are multiples of every subsampling, `is_plain`
+    // found that a pixel's samples lie at its coordinates, and the area lies inside the frame. So
+    // each plane that is moved holds at least `x1 - x0` times `y1 - y0` pixels from its new start.
     // The source is only read.
     unsafe {
         let mut window = std::ptr::read(frame.as_mut_ptr());
@@ -178,7 +178,8 @@ fn blend_area(
 
 #[cfg(test)]
 mod tests {
-    use face_core::geometry::{Point, Rect};
+    use face_core::image::PixelShape;
+    use face_meta::geometry::{Point, Rect};
 
     use super::super::color::Color;
     use super::super::draw::{Mark, Painter};
@@ -207,7 +208,7 @@ mod tests {
             mark(Rect::new(101.0, 20.0, 90.0, 200.0), true),
         ];
         Painter::default()
-            .draw(size, &marks, "Sans", 1.0)
+            .draw(size, PixelShape::SQUARE, &marks, "Sans", 1.0)
             .expect("cairo draws")
     }
 
@@ -244,8 +245,8 @@ mod tests {
                 let found = {
                     let buffer = expected.make_mut();
                     let mut frame = frame::map_writable(buffer, &info).expect("maps");
-                    // To and fro once: blending rewrites all of a row, with what noise has in
-                    // unused bits.
+                    // Once to and fro: blending rewrites whole rows, including noise in unused
+                    // bits.
                     let mut clear =
                         gst::Buffer::with_size((width * height * 4) as usize).expect("memory");
                     let writable = clear.make_mut();

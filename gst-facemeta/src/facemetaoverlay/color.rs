@@ -1,4 +1,4 @@
-//! Colours: one for each track, and the text that is legible on it.
+//! Colours: one per track, and the legible text colour for each.
 
 /// sRGB, each 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,15 +19,15 @@ impl Color {
         Self { r, g, b }
     }
 
-    /// The colour of a track, always the same. Hues follow each other by the golden angle in
-    /// OKLCH, where equal steps look equal; so any few tracks in a row are far apart.
+    /// The colour of a track, always the same. Hues advance by the golden angle in OKLCH, where
+    /// equal steps look equal. So the colours of a few consecutive tracks are far apart.
     pub fn of_track(id: u64) -> Self {
         const GOLDEN: f64 = 0.618_033_988_749_895;
-        // Track numbers start with 1; the period is out of reach and keeps the product exact.
+        // Track numbers start at 1. No stream reaches this period, which keeps the product exact.
         let n = (id % 1_000_000_007) as f64;
         let turn = (0.09 + n * GOLDEN).fract();
         let lightness = [0.76, 0.66, 0.84][(id % 3) as usize];
-        // The most vivid colour of this hue and lightness that sRGB has.
+        // The most vivid colour of this hue and lightness inside sRGB.
         let mut chroma = 0.19;
         loop {
             let (color, inside) = oklch(lightness, chroma, turn * std::f64::consts::TAU);
@@ -66,7 +66,7 @@ fn contrast(a: Color, b: Color) -> f64 {
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
 }
 
-/// An OKLCH colour in sRGB, clipped, and whether it was inside of sRGB.
+/// An OKLCH colour in sRGB, clipped, and whether it was inside sRGB.
 fn oklch(lightness: f64, chroma: f64, hue: f64) -> (Color, bool) {
     let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
     let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);

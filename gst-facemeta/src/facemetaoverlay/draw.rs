@@ -1,29 +1,32 @@
-//! Draws marks: for each face an outline and a label, on surfaces just as large as they are.
+//! Draws marks: an outline and a label for each face, on surfaces that are just large enough.
+
+mod text;
 
 use std::collections::HashMap;
 use std::f64::consts::{FRAC_PI_2, PI, TAU};
 use std::sync::Arc;
 
-use face_core::geometry::{Landmarks, Point, Rect};
-use pango::prelude::FontMapExt;
+use face_core::image::PixelShape;
+use face_meta::geometry::{Landmarks, Point, Rect};
 
+use self::text::render_label;
 use super::color::Color;
 use super::label::Label;
 
 /// What to draw of a face.
 #[derive(Debug, Clone)]
 pub struct Mark {
-    /// In pixels of the frame; may reach beyond it.
+    /// In pixels of the frame. May reach beyond it.
     pub rect: Rect,
     pub color: Color,
-    /// Dashed and translucent.
+    /// Predicted faces are dashed and translucent.
     pub predicted: bool,
     pub outline: bool,
     pub landmarks: Option<Landmarks>,
     pub label: Label,
 }
 
-/// Premultiplied ARGB, 32 bits a pixel in native order, rows without padding.
+/// Premultiplied ARGB, 32 bits per pixel in native byte order, rows without padding.
 pub struct Surface {
     pub width: u32,
     pub height: u32,
@@ -36,7 +39,7 @@ impl AsRef<[u8]> for Surface {
     }
 }
 
-/// A surface and where its upper left corner goes; all of it is inside of the frame.
+/// A surface and the position of its upper left corner. It lies inside the frame.
 #[derive(Clone)]
 pub struct Overlay {
     pub x: u32,
@@ -63,7 +66,7 @@ impl Area {
         }
     }
 
-    /// What `rect` touches, grown by `margin` and clipped to `frame`.
+    /// The area that `rect` touches, grown by `margin` and clipped to `frame`.
     fn around(rect: &Rect, margin: f64, frame: Area) -> Option<Self> {
         // Casts from float saturate.
         let area = Self {
@@ -92,7 +95,7 @@ impl Area {
         self.y1 - self.y0
     }
 
-    /// Pixels in common.
+    /// The number of common pixels.
     fn overlap(self, other: Self) -> i64 {
         let w = self.x1.min(other.x1) - self.x0.max(other.x0);
         let h = self.y1.min(other.y1) - self.y0.max(other.y0);
@@ -100,21 +103,21 @@ impl Area {
     }
 }
 
-/// Sizes in pixels, from the frame's.
+/// Sizes in pixels, derived from the frame's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Metrics {
     line: f64,
-    /// Width of the dark rim at either side of a line.
+    /// Width of the dark rim on either side of a line.
     rim: f64,
     font: f64,
 }
 
 impl Metrics {
-    /// `scale` multiplies lines and text. The shorter side counts: 1080 for 1920x1080 and for
+    /// `scale` multiplies lines and text. The shorter side counts: 1080 for both 1920x1080 and
     /// 1080x1920.
     fn new((width, height): (u32, u32), scale: f64) -> Self {
         let side = f64::from(width.min(height));
-        // Two pixels at least, or chroma subsampling takes the colour of a line.
+        // At least two pixels, or chroma subsampling removes the colour of a line.
         let least = (2.0 * scale).round().max(1.0);
         let line = (side / 420.0 * scale).round().max(least);
         Self {
@@ -124,7 +127,7 @@ impl Metrics {
         }
     }
 
-    /// From the middle of a line to the outermost pixel it touches.
+    /// From the middle of a line to the outermost pixel that it touches.
     fn reach(&self) -> f64 {
         (self.line / 2.0 + self.rim).ceil()
     }
@@ -139,6 +142,7 @@ struct LabelKey {
     /// In 1/1024 px.
     size: i64,
     width: i32,
+    pixels: [u64; 2],
 }
 
 struct Cached {
@@ -146,18 +150,17 @@ struct Cached {
     used: u64,
 }
 
-/// Faces that are drawn at most. Their outlines take as much memory as they are large, all together as
-/// much as so many frames.
+/// The most faces that are drawn, and the most memory for their outlines, in frames.
 const MOST_MARKS: usize = 1000;
 const MOST_FRAMES: i64 = 4;
 
-/// Labels that are kept at most beyond those of the last frame.
+/// The most labels that are kept in addition to those of the last frame.
 const MOST_LABELS: usize = 2000;
 
-/// Frames after which a label that was not drawn is forgotten.
+/// A label that was not drawn for this many frames is forgotten.
 const FORGET: u64 = 50;
 
-/// Draws, and keeps the labels that it drew.
+/// Draws marks, and caches their labels.
 #[derive(Default)]
 pub struct Painter {
     labels: HashMap<LabelKey, Cached>,
@@ -165,21 +168,24 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Draws `marks` for a frame of `size`, with the font `font` and everything `scale` times as
-    /// large: first all outlines, then all labels. What lies outside of the frame is left out, and so are
-    /// faces that nobody could tell apart any more (see [`MOST_MARKS`]).
+    /// Draws `marks` for a frame of `size` and pixels of the shape `pixels`, in which text has its true
+    /// proportions, in the font `font`, with everything `scale` times as
+    /// large: first all outlines, then all labels. Anything outside the frame is omitted, and so
+    /// are faces beyond [`MOST_MARKS`], which nobody could tell apart.
     pub fn draw(
         &mut self,
         size: (u32, u32),
+        pixels: PixelShape,
         marks: &[Mark],
         font: &str,
         scale: f64,
     ) -> Result<Vec<Overlay>, cairo::Error> {
-        let metrics = Metrics::new(size, scale);
+        let square = pixels.size((size.0 as usize, size.1 as usize));
+        let metrics = Metrics::new((square.0 as u32, square.1 as u32), scale);
         let side = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
         let frame = Area::new(0, 0, (side(size.0), side(size.1)));
         self.frame += 1;
-        // Boxes in whole pixels, so that lines are crisp.
+        // Boxes use whole pixels, so that lines are crisp.
         let marks = &marks[..marks.len().min(MOST_MARKS)];
         let reach = metrics.reach();
         let mut room = MOST_FRAMES * frame.overlap(frame);
@@ -207,7 +213,7 @@ impl Painter {
             let Some(face) = faces[i].filter(|_| !mark.label.is_empty()) else {
                 continue;
             };
-            let Some(surface) = self.label(mark, &metrics, font, frame)? else {
+            let Some(surface) = self.label(mark, &metrics, font, frame, pixels)? else {
                 continue;
             };
             let others = faces.iter().enumerate().filter(|(k, _)| *k != i);
@@ -229,15 +235,18 @@ impl Painter {
         Ok(overlays)
     }
 
-    /// The surface of a label; `None` if the frame is too small for any.
+    /// The surface of a label. `None` if the frame is too small for any.
     fn label(
         &mut self,
         mark: &Mark,
         metrics: &Metrics,
         font: &str,
         frame: Area,
+        pixels: PixelShape,
     ) -> Result<Option<Arc<Surface>>, cairo::Error> {
-        let width = frame.width().min((metrics.font * 18.0) as i32);
+        let room = |side: i32, pixel: f64| (f64::from(side) * pixel) as i32;
+        let width = room(frame.width(), pixels.width).min((metrics.font * 18.0) as i32);
+        let height = room(frame.height(), pixels.height);
         let key = LabelKey {
             label: mark.label.clone(),
             color: [mark.color.r, mark.color.g, mark.color.b].map(f64::to_bits),
@@ -245,12 +254,13 @@ impl Painter {
             font: font.to_owned(),
             size: (metrics.font * 1024.0) as i64,
             width,
+            pixels: [pixels.width, pixels.height].map(f64::to_bits),
         };
         if let Some(cached) = self.labels.get_mut(&key) {
             cached.used = self.frame;
             return Ok(Some(cached.surface.clone()));
         }
-        let Some(surface) = render_label(mark, metrics, font, width, frame.height())? else {
+        let Some(surface) = render_label(mark, metrics, font, (width, height), pixels)? else {
             return Ok(None);
         };
         let surface = Arc::new(surface);
@@ -263,8 +273,8 @@ impl Painter {
     }
 }
 
-/// `rect` in whole pixels; `None` if it is no box or outside of the frame. What is far outside is
-/// drawn nearer, to stay within cairo's numbers.
+/// `rect` in whole pixels. `None` if it is not a box, or lies outside the frame. Edges far outside
+/// are moved nearer, to stay within cairo's numbers.
 fn snapped(rect: &Rect, frame: Area) -> Option<Rect> {
     let (w, h) = (f64::from(frame.width()), f64::from(frame.height()));
     let inside = rect.intersection(&Rect::new(0.0, 0.0, w, h));
@@ -278,7 +288,7 @@ fn snapped(rect: &Rect, frame: Area) -> Option<Rect> {
     Some(Rect::new(x, y, (right - x).max(1.0), (bottom - y).max(1.0)))
 }
 
-/// Where a label of `size` goes: above the face, below, or inside of it, wherever it hides least,
+/// Where to put a label of `size`: above the face, below it, or inside it, wherever it hides least,
 /// and never beyond the frame if it fits.
 fn place(
     size: (i32, i32),
@@ -301,26 +311,26 @@ fn place(
         (right, below),
         (left, inside.0),
         (left, inside.1),
-        // Beside the face.
+        // Next to the face.
         (clamp_x(face.x1 + gap), face.y0),
         (clamp_x(face.x0 - w - gap), face.y0),
     ];
     let hidden = |area: Area| -> i64 {
         let labels: i64 = placed.iter().map(|p| p.overlap(area)).sum();
         let faces: i64 = others.iter().map(|o| o.overlap(area)).sum();
-        // Its own face is hidden only where nothing else is free.
+        // Hides its own face only if nothing else is free.
         4 * labels + 2 * faces + area.overlap(face)
     };
     candidates
         .into_iter()
         .map(|(x, y)| Area::new(x, clamp_y(y), size))
         .min_by_key(|area| hidden(*area))
-        // There are candidates.
+        // There are always candidates.
         .unwrap_or(Area::new(left, clamp_y(above), size))
 }
 
 fn finish(context: cairo::Context, surface: cairo::ImageSurface) -> Result<Surface, cairo::Error> {
-    // The surface must have no second owner.
+    // The surface must have no other owner.
     drop(context);
     surface.flush();
     let (width, height) = (surface.width(), surface.height());
@@ -349,7 +359,7 @@ fn rounded_rectangle(context: &cairo::Context, rect: &Rect, radius: f64) {
     context.close_path();
 }
 
-/// The four corners of a rounded rectangle, each with `arm` of either side.
+/// The four corners of a rounded rectangle, each with straight arms of length `arm`.
 fn corners(context: &cairo::Context, rect: &Rect, radius: f64, arm: f64) {
     let r = radius.min(rect.w / 2.0).min(rect.h / 2.0).max(0.0);
     let (x0, y0, x1, y1) = (rect.x, rect.y, rect.right(), rect.bottom());
@@ -359,7 +369,7 @@ fn corners(context: &cairo::Context, rect: &Rect, radius: f64, arm: f64) {
         (x1, y1, -1.0, -1.0, 0.0),
         (x0, y1, 1.0, -1.0, FRAC_PI_2),
     ] {
-        // Clockwise: the arm on which the arc begins is vertical at two of the corners.
+        // Clockwise: the arm that begins the arc is vertical at two of the corners.
         let vertical = (x, y + dy * arm);
         let horizontal = (x + dx * arm, y);
         let (from, to) = if dx == dy {
@@ -374,7 +384,7 @@ fn corners(context: &cairo::Context, rect: &Rect, radius: f64, arm: f64) {
     }
 }
 
-/// The landmarks that can belong to the box: finite and not far from it.
+/// The landmarks that can belong to the box: finite, and not far from it.
 fn dots(mark: &Mark, rect: &Rect) -> Vec<Point> {
     let near = Rect::new(
         rect.x - rect.w / 2.0,
@@ -414,7 +424,7 @@ fn outline(
     context.translate(-f64::from(area.x0), -f64::from(area.y0));
     let alpha = if mark.predicted { 0.85 } else { 1.0 };
     if mark.outline {
-        // A line of odd width is crisp in the middle of a pixel.
+        // A line of odd width is crisp at the centre of a pixel.
         let shift = if line % 2.0 == 1.0 { 0.5 } else { 0.0 };
         let rect = Rect::new(rect.x + shift, rect.y + shift, rect.w, rect.h);
         let rounding = (4.0 * line).min(side * 0.12);
@@ -452,118 +462,6 @@ fn outline(
         y: area.y0.unsigned_abs(),
         surface: Arc::new(finish(context, surface)?),
     }))
-}
-
-/// A line of text, at most `width` pixels wide.
-fn text(
-    context: &pango::Context,
-    font: &pango::FontDescription,
-    text: &str,
-    width: i32,
-) -> (pango::Layout, pango::Rectangle) {
-    let layout = pango::Layout::new(context);
-    layout.set_font_description(Some(font));
-    layout.set_single_paragraph_mode(true);
-    layout.set_text(text);
-    if layout.pixel_extents().1.width() > width {
-        layout.set_ellipsize(pango::EllipsizeMode::End);
-        layout.set_width(width.max(1).saturating_mul(pango::SCALE));
-    }
-    let (_, extents) = layout.pixel_extents();
-    (layout, extents)
-}
-
-/// A label of at most `max_width`; `None` if it would be higher than `max_height`, or too narrow
-/// for text.
-fn render_label(
-    mark: &Mark,
-    metrics: &Metrics,
-    font: &str,
-    max_width: i32,
-    max_height: i32,
-) -> Result<Option<Surface>, cairo::Error> {
-    let pad_x = (metrics.font * 0.4).round() as i32;
-    let pad_y = (metrics.font * 0.16).round() as i32;
-    let room = max_width - 2 * pad_x;
-    if f64::from(room) < 2.0 * metrics.font {
-        return Ok(None);
-    }
-    let described = |size: f64, weight: Option<pango::Weight>| {
-        let mut description = pango::FontDescription::from_string(font);
-        description.set_absolute_size(size * f64::from(pango::SCALE));
-        if let Some(weight) = weight {
-            description.set_weight(weight);
-        }
-        description
-    };
-    let regular = described(metrics.font, None);
-    let bold = described(metrics.font, Some(pango::Weight::Bold));
-    let small = described((metrics.font * 0.88).max(6.0), None);
-    let pango = pangocairo::FontMap::default().create_context();
-    let Label {
-        name,
-        detail,
-        second,
-    } = &mark.label;
-
-    // What is said of a name stays whole as long as there is room for both.
-    let detail = (!detail.is_empty()).then(|| text(&pango, &regular, detail, room));
-    let space = (metrics.font * 0.45).round() as i32;
-    let taken = detail.as_ref().map_or(0, |(_, e)| e.width() + space);
-    let name = (!name.is_empty()).then(|| text(&pango, &bold, name, (room - taken).max(space)));
-    let second = (!second.is_empty()).then(|| text(&pango, &small, second, room));
-    let size = |part: &Option<(pango::Layout, pango::Rectangle)>| {
-        part.as_ref()
-            .map_or((0, 0), |(_, e)| (e.width(), e.height()))
-    };
-    let gap = if name.is_some() && detail.is_some() {
-        space
-    } else {
-        0
-    };
-    let first = (
-        size(&name).0 + gap + size(&detail).0,
-        size(&name).1.max(size(&detail).1),
-    );
-    let width = (first.0.max(size(&second).0) + 2 * pad_x).min(max_width);
-    let height = first.1 + size(&second).1 + 2 * pad_y;
-    if height > max_height {
-        return Ok(None);
-    }
-
-    let surface = cairo::ImageSurface::create(cairo::Format::ARgb32, width, height)?;
-    let context = cairo::Context::new(&surface)?;
-    let whole = Rect::new(0.0, 0.0, width.into(), height.into());
-    // The colours of a predicted face are swapped.
-    let (fill, alpha, ink) = if mark.predicted {
-        (Color::new(0.0, 0.0, 0.0), 0.75, mark.color)
-    } else {
-        (mark.color, 0.92, mark.color.text())
-    };
-    rounded_rectangle(&context, &whole, metrics.font * 0.22);
-    set_color(&context, fill, alpha);
-    context.fill()?;
-    set_color(&context, ink, 1.0);
-    let baseline = |part: &Option<(pango::Layout, pango::Rectangle)>| {
-        part.as_ref()
-            .map_or(0, |(layout, _)| layout.baseline() / pango::SCALE)
-    };
-    let line = baseline(&name).max(baseline(&detail));
-    let show = |part: &Option<(pango::Layout, pango::Rectangle)>, x: i32, y: i32| {
-        if let Some((layout, extents)) = part {
-            context.move_to(f64::from(x - extents.x()), f64::from(y));
-            pangocairo::functions::update_layout(&context, layout);
-            pangocairo::functions::show_layout(&context, layout);
-        }
-    };
-    show(&name, pad_x, pad_y + line - baseline(&name));
-    show(
-        &detail,
-        pad_x + size(&name).0 + gap,
-        pad_y + line - baseline(&detail),
-    );
-    show(&second, pad_x, pad_y + first.1);
-    Ok(Some(finish(context, surface)?))
 }
 
 #[cfg(test)]

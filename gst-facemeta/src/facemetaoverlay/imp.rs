@@ -1,19 +1,20 @@
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 
-use face_core::meta::{self, Face};
+use face_core::image::PixelShape;
 use face_core::{element, frame};
+use face_meta::Face;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::{VideoOverlayComposition, VideoOverlayCompositionMeta};
+use parking_lot::Mutex;
 
 use super::blend::{self, rectangle};
 use super::color::{Color, UNTRACKED};
 use super::draw::{Mark, Painter};
 use super::label::{Label, Parts};
-use crate::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -26,7 +27,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// The caps feature of streams whose buffers may carry an overlay composition.
 const COMPOSITION: &glib::GStr = gst_video::CAPS_FEATURE_META_GST_VIDEO_OVERLAY_COMPOSITION;
 
-/// What can be blended into.
+/// Formats that can be blended into.
 static BLENDABLE: LazyLock<gst::Caps> = LazyLock::new(|| {
     let mut caps = element::pixel_caps();
     caps.make_mut().mark_may_be_leaked();
@@ -85,7 +86,7 @@ const TOGGLES: [Toggle; 8] = [
     Toggle {
         name: "show-confidence",
         nick: "Show confidence",
-        blurb: "Write the confidence of the name, or of the detection where there is no name",
+        blurb: "Write the confidence of the name, or of the detection if there is no name",
         of: |s| &mut s.parts.confidence,
     },
     Toggle {
@@ -115,7 +116,7 @@ const TOGGLES: [Toggle; 8] = [
     Toggle {
         name: "show-predicted",
         nick: "Show predicted",
-        blurb: "Draw faces whose box is predicted, not detected, as well: dashed",
+        blurb: "Also draw faces whose box is predicted, not detected, with dashed outlines",
         of: |s| &mut s.predicted,
     },
 ];
@@ -123,11 +124,11 @@ const TOGGLES: [Toggle; 8] = [
 /// Where the drawing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// Beside the picture, as a meta.
+    /// As metadata on the buffer.
     Meta,
     /// Into the picture.
     Pixels,
-    /// Downstream's caps take the meta; whether it wants it, the allocation query says.
+    /// Downstream's caps allow the metadata. Its answer to the allocation query decides.
     Ask,
 }
 
@@ -135,7 +136,8 @@ struct Stream {
     incaps: gst::Caps,
     outcaps: gst::Caps,
     size: (u32, u32),
-    /// `None` for pixels that cannot be reached.
+    pixels: PixelShape,
+    /// `None` for pixels that cannot be accessed.
     info: Option<gst_video::VideoInfo>,
     target: Target,
 }
@@ -150,7 +152,7 @@ struct State {
 pub struct FaceMetaOverlay {
     settings: Mutex<Settings>,
     state: Mutex<State>,
-    /// Downstream's answer to the allocation query had no use for the meta.
+    /// Whether downstream's answer to the allocation query did not ask for the metadata.
     declined: Mutex<bool>,
 }
 
@@ -164,8 +166,8 @@ fn caps_of(structure: &gst::StructureRef, features: gst::CapsFeatures) -> gst::C
         .build()
 }
 
-/// What may stand at the other pad. Plain system memory goes with the same or with the composition
-/// meta; all other memory is passed on only with the meta.
+/// The possible caps of the other pad. Plain system memory goes with itself or with the composition
+/// metadata. Any other memory passes only with the metadata.
 fn transform(caps: &gst::CapsRef, direction: gst::PadDirection, declined: bool) -> gst::Caps {
     let (mut with, mut without) = (gst::Caps::new_empty(), gst::Caps::new_empty());
     for (structure, features) in caps.iter_with_features() {
@@ -198,7 +200,7 @@ fn transform(caps: &gst::CapsRef, direction: gst::PadDirection, declined: bool) 
             }
         }
     }
-    // The better first: the meta downstream, and upstream a picture without.
+    // Preferred caps come first: with the metadata downstream, and a picture without it upstream.
     if direction == gst::PadDirection::Sink {
         with.merge(without);
         with
@@ -224,10 +226,10 @@ impl FaceMetaOverlay {
             .collect()
     }
 
-    /// Settles where the drawing goes, if that is open.
+    /// Decides the target, if it is still open.
     fn settle(&self) -> Result<(), gst::FlowError> {
         let (outcaps, incaps, blendable) = {
-            let state = lock(&self.state);
+            let state = self.state.lock();
             match &state.stream {
                 Some(s) if s.target == Target::Ask => {
                     (s.outcaps.clone(), s.incaps.clone(), s.info.is_some())
@@ -257,12 +259,12 @@ impl FaceMetaOverlay {
             imp = self,
             "downstream wants the meta: {wanted}; {target:?}"
         );
-        if let Some(stream) = &mut lock(&self.state).stream {
+        if let Some(stream) = &mut self.state.lock().stream {
             stream.target = target;
         }
         if target == Target::Pixels {
-            // Plain caps for a plain picture.
-            *lock(&self.declined) = true;
+            // Uses plain caps for a plain picture.
+            *self.declined.lock() = true;
             obj.reconfigure_src();
             if !obj.reconfigure() {
                 return Err(gst::FlowError::NotNegotiated);
@@ -272,13 +274,13 @@ impl FaceMetaOverlay {
     }
 
     fn overlay(&self, mut buffer: gst::Buffer) -> Result<gst::Buffer, gst::FlowError> {
-        let faces = meta::read(&buffer);
+        let faces = face_meta::read(&buffer);
         if faces.is_empty() {
             return Ok(buffer);
         }
-        let settings = lock(&self.settings).clone();
+        let settings = self.settings.lock().clone();
         let marks = self.marks(&faces, &settings);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let State {
             stream: Some(stream),
             painter,
@@ -286,7 +288,13 @@ impl FaceMetaOverlay {
         else {
             return Err(gst::FlowError::NotNegotiated);
         };
-        let drawn = match painter.draw(stream.size, &marks, &settings.font, settings.scale) {
+        let drawn = match painter.draw(
+            stream.size,
+            stream.pixels,
+            &marks,
+            &settings.font,
+            settings.scale,
+        ) {
             Ok(drawn) => drawn,
             Err(error) => {
                 gst::element_imp_warning!(
@@ -301,7 +309,7 @@ impl FaceMetaOverlay {
             return Ok(buffer);
         }
         let failed = |error: glib::BoolError| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ["{error}"]);
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
             gst::FlowError::Error
         };
         let writable = buffer.make_mut();
@@ -319,7 +327,7 @@ impl FaceMetaOverlay {
                 let mut all = Vec::with_capacity(drawn.len());
                 if let Some(old) = writable.meta_mut::<VideoOverlayCompositionMeta>() {
                     all.extend(old.overlay().iter());
-                    // Cannot fail: nobody locked it.
+                    // Cannot fail: the metadata is not locked.
                     let _ = old.remove();
                 }
                 for overlay in &drawn {
@@ -359,7 +367,7 @@ impl ObjectImpl for FaceMetaOverlay {
                 glib::ParamSpecString::builder("font")
                     .nick("Font")
                     .blurb(
-                        "Pango description of the font, as \"Sans Condensed\"; \
+                        "Pango description of the font, such as \"Sans Condensed\"; \
                          its size follows the frame and scale",
                     )
                     .default_value(default.font.as_str())
@@ -382,7 +390,7 @@ impl ObjectImpl for FaceMetaOverlay {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         match pspec.name() {
             "font" => {
                 settings.font = value
@@ -402,7 +410,7 @@ impl ObjectImpl for FaceMetaOverlay {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         match pspec.name() {
             "font" => settings.font.to_value(),
             "scale" => settings.scale.to_value(),
@@ -455,8 +463,8 @@ impl BaseTransformImpl for FaceMetaOverlay {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State::default();
-        *lock(&self.declined) = false;
+        *self.state.lock() = State::default();
+        *self.declined.lock() = false;
         Ok(())
     }
 
@@ -466,7 +474,7 @@ impl BaseTransformImpl for FaceMetaOverlay {
         caps: &gst::Caps,
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
-        let other = transform(caps, direction, *lock(&self.declined));
+        let other = transform(caps, direction, *self.declined.lock());
         gst::log!(CAT, imp = self, "{direction:?}: {caps} becomes {other}");
         Some(match filter {
             Some(filter) => filter.intersect_with_mode(&other, gst::CapsIntersectMode::First),
@@ -475,10 +483,14 @@ impl BaseTransformImpl for FaceMetaOverlay {
     }
 
     fn set_caps(&self, incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
-        let failed = || gst::loggable_error!(CAT, "no picture in {incaps}");
+        let failed = || gst::loggable_error!(CAT, "no video in {incaps}");
         let structure = incaps.structure(0).ok_or_else(failed)?;
         let side = |name| u32::try_from(structure.get::<i32>(name).ok()?).ok();
         let size = side("width").zip(side("height")).ok_or_else(failed)?;
+        let par = structure.get::<gst::Fraction>("pixel-aspect-ratio");
+        let pixels = par.map_or(PixelShape::SQUARE, |par| {
+            PixelShape::new(par.numer(), par.denom())
+        });
         let info = gst_video::VideoInfo::from_caps(incaps)
             .ok()
             .filter(|_| incaps.is_subset(&BLENDABLE));
@@ -492,10 +504,11 @@ impl BaseTransformImpl for FaceMetaOverlay {
         if target == Target::Pixels && info.is_none() {
             return Err(failed());
         }
-        lock(&self.state).stream = Some(Stream {
+        self.state.lock().stream = Some(Stream {
             incaps: incaps.clone(),
             outcaps: outcaps.clone(),
             size,
+            pixels,
             info,
             target,
         });
@@ -504,8 +517,8 @@ impl BaseTransformImpl for FaceMetaOverlay {
 
     fn src_event(&self, event: gst::Event) -> bool {
         if event.type_() == gst::EventType::Reconfigure {
-            // Downstream may have become another.
-            *lock(&self.declined) = false;
+            // Downstream may have been replaced.
+            *self.declined.lock() = false;
         }
         self.parent_src_event(event)
     }
@@ -525,64 +538,10 @@ impl BaseTransformImpl for FaceMetaOverlay {
         &self,
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // All is done in `generate_output`.
+        // `generate_output` does all the work.
         Err(gst::FlowError::NotSupported)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::str::FromStr;
-
-    use gst::PadDirection::{Sink, Src};
-
-    use super::*;
-
-    fn check(caps: &str, direction: gst::PadDirection, declined: bool, expected: &str) {
-        gst::init().expect("GStreamer starts");
-        let caps = gst::Caps::from_str(caps).expect("is caps");
-        let other = transform(&caps, direction, declined);
-        let expected = if expected == "EMPTY" {
-            gst::Caps::new_empty()
-        } else {
-            gst::Caps::from_str(expected).expect("is caps")
-        };
-        assert!(
-            other.is_strictly_equal(&expected),
-            "{other} instead of {expected}"
-        );
-    }
-
-    #[test]
-    fn plain_pictures_may_get_the_meta() {
-        let plain = "video/x-raw, format=I420, width=4, height=4, framerate=25/1";
-        let both = "video/x-raw(memory:SystemMemory, meta:GstVideoOverlayComposition), format=I420, width=4, height=4, framerate=25/1; \
-                    video/x-raw, format=I420, width=4, height=4, framerate=25/1";
-        let meta = "video/x-raw(memory:SystemMemory, meta:GstVideoOverlayComposition), format=I420, width=4, height=4, framerate=25/1";
-        check(plain, Sink, false, both);
-        check(plain, Sink, true, plain);
-        check(meta, Sink, false, meta);
-        check(plain, Src, false, plain);
-    }
-
-    #[test]
-    fn other_memory_needs_the_meta() {
-        let plain = "video/x-raw(memory:GLMemory), format=RGBA";
-        let meta = "video/x-raw(memory:GLMemory, meta:GstVideoOverlayComposition), format=RGBA";
-        check(plain, Sink, false, meta);
-        check(plain, Sink, true, meta);
-        check(plain, Src, false, "EMPTY");
-        let both = format!("{plain}; {meta}");
-        check(meta, Src, false, &both);
-    }
-
-    #[test]
-    fn settings_reach_the_toggles() {
-        let mut settings = Settings::default();
-        for toggle in &TOGGLES {
-            let before = *(toggle.of)(&mut settings);
-            *(toggle.of)(&mut settings) = !before;
-        }
-        assert!(settings.parts.track && !settings.outline && !settings.predicted);
-    }
-}
+mod tests;

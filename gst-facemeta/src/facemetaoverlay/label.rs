@@ -1,8 +1,8 @@
-//! What a label says of a face.
+//! The text of a face's label.
 
-use face_core::meta::Face;
+use face_meta::Face;
 
-/// The text of a label: a name and what is said of it on the first line, the rest on a second.
+/// The text of a label: the name with its detail on the first line, the rest on a second.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Label {
     pub name: String,
@@ -10,7 +10,7 @@ pub struct Label {
     pub second: String,
 }
 
-/// What to say.
+/// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
     pub name: bool,
@@ -20,14 +20,14 @@ pub struct Parts {
     pub track: bool,
 }
 
-/// More of a name than a label can show.
+/// The longest name. It is more than a label can show.
 const LONGEST: usize = 120;
 
 fn percent(share: f64) -> String {
     format!("{:.0} %", 100.0 * share.clamp(0.0, 1.0))
 }
 
-/// On one line, without anything that is not text.
+/// A single line with only printable text.
 fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -38,8 +38,8 @@ fn clean(text: &str) -> String {
 }
 
 impl Label {
-    /// The label of a face. The confidence is that of the name, or of the detection where there is
-    /// no name.
+    /// The label of a face. The confidence is that of the name, or of the detection if there is no
+    /// name.
     pub fn new(face: &Face, parts: Parts) -> Self {
         let track = face
             .track
@@ -86,7 +86,7 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
-    use face_core::meta::{Gender, Recognition, Track};
+    use face_meta::{Gender, Recognition, Track};
 
     use super::*;
 

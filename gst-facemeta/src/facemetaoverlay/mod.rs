@@ -1,15 +1,15 @@
-//! The element `facemetaoverlay`: draws what the metadata says of each face. Every track has a
-//! colour of its own; predicted boxes are dashed.
+//! The element `facemetaoverlay`: draws each face's metadata. Every track has its own colour;
+//! predicted boxes are dashed.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \
 //!     facemetaoverlay ! videoconvert ! autovideosink
 //! ```
 //!
-//! Where downstream composes overlays by itself (`meta:GstVideoOverlayComposition` in its caps and
-//! in its answer to the allocation query), the drawing travels beside the picture, in whatever
-//! memory that is. Otherwise it is blended into the picture, which then must be in system memory.
-//! A frame without faces passes untouched.
+//! If downstream composes overlays itself (`meta:GstVideoOverlayComposition` in its caps and in its
+//! answer to the allocation query), the drawing travels as metadata next to the picture, in any
+//! memory. Otherwise it is blended into the picture, which must then be in system memory. A frame
+//! without faces passes untouched.
 
 mod blend;
 mod color;

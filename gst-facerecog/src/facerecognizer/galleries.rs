@@ -1,23 +1,28 @@
-//! The element's gallery: read, watched, and exchanged while the stream plays.
+//! The element's gallery: read, watched, and replaced while the stream plays.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use face_core::Error;
+use face_gallery::vote::who;
+use face_gallery::watch::{self, Content, Told, Watch};
+use face_gallery::{Gallery, ModelId};
+use face_meta::people::KnownPeople;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use parking_lot::Mutex;
 
-use super::imp::{FaceRecognizer, judge};
-use crate::gallery::watch::{self, Seen, Told, Watch};
-use crate::gallery::{Gallery, ModelId};
+use super::imp::FaceRecognizer;
+use super::look::rule;
 use crate::recognizer::Recognizer;
 
-/// The name of the element message that a gallery was taken over.
+/// The name of the element message after a new gallery was adopted.
 const GALLERY_CHANGED: &str = "face-gallery-changed";
 
-/// What a gallery must fit.
+/// The requirements that a gallery must meet.
 #[derive(Clone)]
 pub struct Fit {
     model: ModelId,
@@ -38,7 +43,7 @@ impl Fit {
             return Err(Error::invalid(
                 path,
                 format!(
-                    "embeddings of {} dimensions, the model gives {}; enroll anew with this model",
+                    "embeddings of {} dimensions, but the model gives {}; enroll again with this model",
                     gallery.dimensions(),
                     self.dimensions
                 ),
@@ -47,15 +52,15 @@ impl Fit {
         Ok(())
     }
 
-    /// Reads a gallery, which must fit.
-    pub fn open(&self, path: &Path) -> Result<(Arc<Gallery>, Seen), Error> {
+    /// Reads a gallery and checks that it fits.
+    pub fn open(&self, path: &Path) -> Result<(Arc<Gallery>, Content), Error> {
         let (gallery, seen) = watch::open(path)?;
         self.check(path, &gallery)?;
         Ok((gallery, seen))
     }
 }
 
-/// What the property `stats` tells of the gallery.
+/// The gallery's part of the property `stats`.
 #[derive(Default)]
 pub struct Counters {
     rows: AtomicU64,
@@ -79,8 +84,8 @@ impl Counters {
         }
     }
 
-    /// `gallery-rows` and `gallery-people` of the gallery in use, and `gallery-loads`, how many were taken
-    /// over since the start.
+    /// Adds `gallery-rows` and `gallery-people` of the gallery in use, and `gallery-loads`, the
+    /// number of galleries adopted since the start.
     pub fn add_to(&self, stats: &mut gst::Structure) {
         for (name, counter) in [
             ("gallery-rows", &self.rows),
@@ -92,27 +97,67 @@ impl Counters {
     }
 }
 
+/// Announces downstream the people whom this element and recognisers upstream can name.
+#[derive(Default)]
+pub struct People {
+    in_front: Mutex<KnownPeople>,
+    /// Whether there is something new to announce.
+    due: AtomicBool,
+}
+
+impl People {
+    pub fn reset(&self) {
+        *self.in_front.lock() = KnownPeople::default();
+        self.tell();
+    }
+
+    pub fn set_in_front(&self, people: KnownPeople) {
+        *self.in_front.lock() = people;
+        self.tell();
+    }
+
+    /// Schedules an announcement before the next frame.
+    pub fn tell(&self) {
+        self.due.store(true, Ordering::Release);
+    }
+}
+
 impl FaceRecognizer {
-    /// Takes over what the property `gallery` names now, which is read on the caller's thread; the gallery
-    /// in use stays if that cannot be used. At rest, the start does it.
+    /// Announces downstream whom this element can name, if that is new.
+    pub(super) fn tell_people(&self) {
+        if !self.people.due.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let mut people = self.people.in_front.lock().clone();
+        if let Some(state) = self.state.lock().as_ref()
+            && let Some(gallery) = &state.gallery
+        {
+            people.0.extend(gallery.people().iter().cloned());
+        }
+        self.obj().src_pad().push_event(people.to_event());
+    }
+
+    /// Adopts the gallery that the property `gallery` now names. It is read on the caller's thread.
+    /// If it cannot be used, the current gallery stays. In the states NULL and READY, the start
+    /// does this.
     pub(super) fn gallery_set(&self) {
-        let settings = self.settings().clone();
+        let settings = self.settings.lock().clone();
         let serial = settings.gallery_serial;
-        let (fit, watch) = match self.state().as_mut() {
+        let (fit, watch) = match self.state.lock().as_mut() {
             Some(state) => {
                 state.gallery_serial = serial;
                 (Fit::new(&state.recognizer), state.watch.take())
             }
             None => return,
         };
-        // Not under the lock, as all watches below.
+        // Outside the lock, like all watches below.
         drop(watch);
         let Some(path) = &settings.gallery else {
             self.adopt(serial, None);
             return;
         };
-        // Before it is read, so that no change goes unseen.
-        let before = Seen::at(path);
+        // Before reading, so that no change is missed.
+        let before = Content::at(path);
         let known = match fit.open(path) {
             Ok((gallery, seen)) => {
                 if self.adopt(serial, Some(Arc::clone(&gallery))) {
@@ -128,21 +173,21 @@ impl FaceRecognizer {
         self.watch(known);
     }
 
-    /// Watches the file of the gallery, which was `known` already, if that is wanted.
-    pub(super) fn watch(&self, known: Seen) {
-        let settings = self.settings().clone();
+    /// Watches the gallery's file, if wanted. `known` is the content that was read.
+    pub(super) fn watch(&self, known: Content) {
+        let settings = self.settings.lock().clone();
         let Some(path) = settings.gallery.filter(|_| settings.watch) else {
             return;
         };
         let serial = settings.gallery_serial;
-        let fit = match self.state().as_ref() {
+        let fit = match self.state.lock().as_ref() {
             Some(state) if state.gallery_serial == serial => Fit::new(&state.recognizer),
             _ => return,
         };
         let watch = Watch::new(&path, known, self.told(path.clone(), serial, fit));
         match watch {
             Ok(watch) => {
-                let outdated = match self.state().as_mut() {
+                let outdated = match self.state.lock().as_mut() {
                     Some(state) if state.gallery_serial == serial => state.watch.replace(watch),
                     _ => Some(watch),
                 };
@@ -152,8 +197,8 @@ impl FaceRecognizer {
                 self,
                 gst::ResourceError::Failed,
                 (
-                    "{} cannot be watched for changes: {error}; set the property gallery again when it \
-                     was changed",
+                    "{} cannot be watched for changes: {error}; set the property gallery again after a \
+                     change",
                     path.display()
                 )
             ),
@@ -174,23 +219,23 @@ impl FaceRecognizer {
                 },
                 Err(error) => error.to_string(),
             };
-            if element.settings().gallery_serial == serial {
+            if element.settings.lock().gallery_serial == serial {
                 element.refused(&refused);
             }
         })
     }
 
-    /// Takes over a changed gallery.
+    /// Adopts a changed gallery.
     fn changed(&self, path: &Path, serial: u64, gallery: &Arc<Gallery>) {
-        let current = match self.state().as_ref() {
+        let current = match self.state.lock().as_ref() {
             Some(state) if state.gallery_serial == serial => state.gallery.clone(),
             _ => return,
         };
         if let Some(current) = current
             && current.is_like(gallery)
         {
-            // The file is another one, or another time stands on it: share it with the others.
-            let mut state = self.state();
+            // The file or only its timestamp changed, so share the gallery under its new content.
+            let mut state = self.state.lock();
             if let Some(state) = state.as_mut()
                 && state.gallery_serial == serial
             {
@@ -203,34 +248,35 @@ impl FaceRecognizer {
         }
     }
 
-    /// Exchanges the gallery and names all tracks anew, by the embeddings that are known of them. Searching
-    /// is done without keeping the stream waiting. `false` if something else was set in the meantime.
+    /// Replaces the gallery and names all tracks again from their embeddings. The search does not
+    /// block the stream. Returns `false` if the setting changed in the meantime.
     fn adopt(&self, serial: u64, gallery: Option<Arc<Gallery>>) -> bool {
-        let settings = self.settings().clone();
+        let settings = self.settings.lock().clone();
         let mut embeddings: Vec<Arc<[f32]>> = Vec::new();
-        let model_threshold = match self.state().as_mut() {
+        let model_threshold = match self.state.lock().as_mut() {
             Some(state) => {
-                let kept = state.tracks.values_mut().flat_map(|t| t.evidence.kept());
+                let kept = state.rounds.summaries_mut().flat_map(|t| t.kept());
                 embeddings.extend(kept.map(|kept| Arc::clone(&kept.embedding)));
                 state.recognizer.distance_threshold()
             }
             None => return false,
         };
+        let rule = rule(&settings, model_threshold);
         let judge = |embedding: &[f32]| {
             let gallery = gallery.as_ref()?;
-            Some(judge(gallery, embedding, &settings, model_threshold))
+            Some(who(gallery, embedding, rule))
         };
         let verdicts: HashMap<*const f32, _> = embeddings
             .iter()
             .map(|embedding| (embedding.as_ptr(), judge(embedding)))
             .collect();
-        let mut guard = self.state();
+        let mut guard = self.state.lock();
         let Some(state) = guard.as_mut().filter(|s| s.gallery_serial == serial) else {
             return false;
         };
-        for track in state.tracks.values_mut() {
-            track.evidence.revote(|kept| {
-                // One that was added since is looked up now.
+        for track in state.rounds.summaries_mut() {
+            track.revote(|kept| {
+                // Embeddings added since are looked up now.
                 match verdicts.get(&kept.embedding.as_ptr()) {
                     Some(verdict) => verdict.clone(),
                     None => judge(&kept.embedding),
@@ -240,7 +286,8 @@ impl FaceRecognizer {
         self.counters.count(gallery.as_deref());
         let old = std::mem::replace(&mut state.gallery, gallery.clone());
         drop(guard);
-        // Freeing a large one takes time, too.
+        self.people.tell();
+        // Freeing a large gallery takes time, too.
         drop(old);
         true
     }
@@ -253,7 +300,7 @@ impl FaceRecognizer {
             .field("people", gallery.people().len() as u64)
             .build();
         let message = gst::message::Element::builder(structure).src(&*element);
-        // Without a bus there is nobody to be told.
+        // Fails only without a bus.
         let _ = element.post_message(message.build());
     }
 
@@ -261,7 +308,7 @@ impl FaceRecognizer {
         gst::element_imp_warning!(
             self,
             gst::ResourceError::Settings,
-            ("{error}; the gallery in use stays")
+            ("{error}; the current gallery stays in use")
         );
     }
 }

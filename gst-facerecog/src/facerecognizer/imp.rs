@@ -1,25 +1,27 @@
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use face_core::Error;
-use face_core::element::{self, Inference, Preload, Timing};
-use face_core::late::{Budget, Share, turns};
-use face_core::meta::{self, Embedding, Face, Recognition};
-use face_core::names::UNKNOWN;
+use face_core::element::{self, Front, Inference, Preload, Timing};
+use face_core::late::Budget;
+use face_core::rounds::Rounds;
 use face_core::stats::{self, Stats, Work};
-use face_core::tracks::{Pace, Schedule, Tracks};
+use face_core::tracks::Pace;
+use face_gallery::Gallery;
+use face_gallery::evidence::Evidence;
+use face_gallery::watch::{Content, Watch};
+use face_meta::names::UNKNOWN;
+use face_meta::people::KnownPeople;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
 
 use super::Late;
-use super::galleries::{Counters, Fit};
-use crate::evidence::Evidence;
-use crate::gallery::Gallery;
-use crate::gallery::watch::{Seen, Watch};
+use super::galleries::{Counters, Fit, People};
+use super::look::Look;
 use crate::recognizer::Recognizer;
-use crate::vote::{Verdict, decide};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -33,52 +35,48 @@ const MODEL: &str = "sface";
 const NEIGHBORS: u32 = 6;
 const INTERVAL: u32 = 500;
 const SETTLED_INTERVAL: u32 = 8000;
-/// Shown before a model is loaded: SFace's, the similarity 0.363 of OpenCV's `FaceRecognizerSF`.
-const DISTANCE_THRESHOLD: f64 = 0.637;
+/// Shown before a model is loaded. It is SFace's: the similarity of 0.363 in OpenCV's
+/// `FaceRecognizerSF`.
+pub(super) const DISTANCE_THRESHOLD: f64 = 0.637;
 
 #[derive(Clone)]
 pub(super) struct Settings {
     inference: Inference,
     pub(super) gallery: Option<PathBuf>,
-    /// Counts changes of `gallery`, so that the same path set again is read again.
+    /// Counts changes of `gallery`, so that setting the same path again reads it again.
     pub(super) gallery_serial: u64,
     pub(super) watch: bool,
-    neighbors: u32,
-    /// The model's own where `None`.
-    distance_threshold: Option<f64>,
-    unknown_label: String,
-    vote: bool,
+    pub(super) neighbors: u32,
+    /// `None` uses the model's own.
+    pub(super) distance_threshold: Option<f64>,
+    pub(super) unknown_label: String,
+    pub(super) vote: bool,
+    /// Whether several faces of a frame may have one name.
+    pub(super) repeated_names: bool,
     pace: Pace,
-    attach_embedding: bool,
+    pub(super) attach_embedding: bool,
     late: Late,
-}
-
-/// What is known of one track.
-#[derive(Default)]
-pub(super) struct TrackState {
-    pub(super) evidence: Evidence,
-    schedule: Schedule,
 }
 
 pub(super) struct State {
     pub(super) recognizer: Recognizer,
     pub(super) gallery: Option<Arc<Gallery>>,
-    /// Of the setting that is in use or was refused.
+    /// The serial of the setting that is in use or was refused.
     pub(super) gallery_serial: u64,
     pub(super) watch: Option<Watch>,
-    pub(super) tracks: Tracks<TrackState>,
-    /// Frames since the start.
-    pub(super) frames: u64,
+    pub(super) rounds: Rounds<Evidence>,
     info: Option<gst_video::VideoInfo>,
 }
 
 pub struct FaceRecognizer {
-    settings: Mutex<Settings>,
-    state: Mutex<Option<State>>,
+    pub(super) settings: Mutex<Settings>,
+    pub(super) state: Mutex<Option<State>>,
     timing: Timing,
     stats: Stats,
     pub(super) counters: Counters,
+    pub(super) people: People,
     preload: Preload,
+    front: Front,
 }
 
 impl Default for FaceRecognizer {
@@ -93,6 +91,7 @@ impl Default for FaceRecognizer {
                 distance_threshold: None,
                 unknown_label: UNKNOWN.into(),
                 vote: true,
+                repeated_names: false,
                 pace: Pace {
                     interval: INTERVAL,
                     settled: SETTLED_INTERVAL,
@@ -104,29 +103,16 @@ impl Default for FaceRecognizer {
             timing: Timing::default(),
             stats: Stats::new(stats::Kind::Model),
             counters: Counters::default(),
+            people: People::default(),
             preload: Preload::default(),
+            front: Front::default(),
         }
     }
 }
 
-/// Who an embedding is by the gallery; `model_threshold` is the model's own.
-pub(super) fn judge(
-    gallery: &Gallery,
-    embedding: &[f32],
-    settings: &Settings,
-    model_threshold: Option<f64>,
-) -> Verdict {
-    let threshold = settings
-        .distance_threshold
-        .or(model_threshold)
-        .unwrap_or(DISTANCE_THRESHOLD);
-    let k = settings.neighbors as usize;
-    decide(gallery, &gallery.nearest_images(embedding, k), k, threshold)
-}
-
 impl State {
-    /// What is needed to play, and which file the gallery was.
-    fn new(settings: &Settings) -> Result<(Self, Option<Seen>), Error> {
+    /// Creates the state for playing. Also returns which content of the gallery's file was read.
+    fn new(settings: &Settings) -> Result<(Self, Option<Content>), Error> {
         let recognizer = Recognizer::new(&settings.inference.model, &settings.inference.options)?;
         let (gallery, seen) = match &settings.gallery {
             Some(path) => {
@@ -152,133 +138,38 @@ impl State {
             gallery,
             gallery_serial: settings.gallery_serial,
             watch: None,
-            tracks: Tracks::default(),
-            frames: 0,
+            rounds: Rounds::default(),
             info: None,
         };
         Ok((state, seen))
     }
-
-    /// Embeds the face and counts the verdict.
-    fn embed(
-        &mut self,
-        frame: &face_core::image::ReadFrame,
-        face: &mut Face,
-        track: &mut Evidence,
-        settings: &Settings,
-        work: &mut Work,
-    ) -> Result<(), Error> {
-        let Some(found) = self.recognizer.embed(frame, face, work)? else {
-            return Ok(());
-        };
-        let model_threshold = self.recognizer.distance_threshold();
-        let gallery = self.gallery.as_ref();
-        let verdict = gallery.map(|g| judge(g, &found.embedding, settings, model_threshold));
-        track.add(&found.embedding, found.weight, verdict);
-        if settings.attach_embedding {
-            let model = self.recognizer.model_id().name;
-            face.embedding = Some(Embedding {
-                model,
-                values: found.embedding,
-            });
-        }
-        Ok(())
-    }
-
-    /// Writes names into `faces`. The frame is mapped only if a face is due. Of those that are, `budget`
-    /// says how many are embedded on this frame.
-    fn process(
-        &mut self,
-        buffer: &gst::BufferRef,
-        faces: &mut [Face],
-        settings: &Settings,
-        budget: &mut Budget<impl Fn() -> Share>,
-        work: &mut Work,
-    ) -> Result<(), Error> {
-        if self.gallery.is_none() && !settings.attach_embedding {
-            return Ok(());
-        }
-        let time = buffer.pts().map(gst::ClockTime::nseconds);
-        let examined = meta::examined(buffer).unwrap_or(true);
-        let info = self.info.clone();
-        let mut frame = None;
-        self.frames += 1;
-        let passed: Vec<u32> = faces
-            .iter()
-            .map(|face| {
-                face.track
-                    .map_or(0, |t| self.tracks.get(t.id).schedule.passed())
-            })
-            .collect();
-        for i in turns(&passed, self.frames) {
-            let face = &mut faces[i];
-            let mut track = match face.track {
-                Some(track) => std::mem::take(self.tracks.get(track.id)),
-                None => TrackState::default(),
-            };
-            let schedule = &mut track.schedule;
-            schedule.see(time, examined && face.is_predicted());
-            let due = !face.is_predicted()
-                && schedule.is_due(settings.pace, track.evidence.vote().settled(), time);
-            let place = due.then(|| budget.begin(|patience| self.recognizer.place(patience)));
-            if let Some(None) = place {
-                schedule.pass_over();
-                work.dropped += 1;
-            } else if place.is_some() {
-                let info = info
-                    .as_ref()
-                    .ok_or_else(|| Error::Frame("a frame came before its caps".into()))?;
-                let frame = match &frame {
-                    Some(frame) => frame,
-                    None => frame.insert(face_core::frame::map(buffer, info)?),
-                };
-                self.embed(frame, face, &mut track.evidence, settings, work)?;
-                drop(place);
-                track.schedule.done(time);
-                budget.spend();
-            }
-            let verdict = match settings.vote {
-                true => track.evidence.vote().majority(),
-                false => track.evidence.vote().last().cloned(),
-            };
-            if let Some(verdict) = verdict {
-                face.recognition = Some(Recognition {
-                    name: verdict
-                        .person
-                        .unwrap_or_else(|| settings.unknown_label.clone()),
-                    confidence: verdict.share,
-                    distance: verdict.distance,
-                });
-            }
-            if let Some(id) = face.track.map(|t| t.id) {
-                *self.tracks.get(id) = track;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl FaceRecognizer {
-    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
-        let settings = self.settings().clone();
+        let settings = self.settings.lock().clone();
         let arrival = self.timing.arrival(&*self.obj(), buffer);
         let late = settings.late.into();
         let mut budget = Budget::new(|| self.timing.share(&*self.obj(), late, arrival, false));
-        let mut faces = meta::claim(buffer);
+        let mut faces = face_meta::claim(buffer);
+        self.front.see(&*self.obj(), buffer, &faces);
         work.faces = faces.len() as u64;
-        if let Some(state) = self.state().as_mut() {
-            state.process(buffer, &mut faces, &settings, &mut budget, work)?;
+        if let Some(state) = self.state.lock().as_mut()
+            && (state.gallery.is_some() || settings.attach_embedding)
+        {
+            let mut look = Look {
+                recognizer: &mut state.recognizer,
+                gallery: state.gallery.as_deref(),
+                settings: &settings,
+            };
+            let frame = (&*buffer, state.info.as_ref());
+            let pace = settings.pace;
+            state
+                .rounds
+                .go(&mut look, frame, &mut faces, pace, &mut budget, work)?;
         }
         self.timing.spent(&*self.obj(), &budget, work);
-        meta::update(buffer, &faces);
+        face_meta::update(buffer, &faces);
         Ok(())
     }
 }
@@ -295,22 +186,22 @@ impl ObjectImpl for FaceRecognizer {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut properties = Inference::properties(
                 MODEL,
-                "Recognition model: a name (sface) or the path of an .onnx file with its descriptor \
-                 beside it",
+                "Recognition model: a name (sface) or the path of an .onnx file with its descriptor next \
+                 to it",
             );
             properties.extend([
                 glib::ParamSpecString::builder("gallery")
                     .nick("Gallery")
                     .blurb(
-                        "Gallery file made by `facepipe enroll`; may be changed while playing, one \
-                         that cannot be used is then refused with a warning",
+                        "Gallery file made by `facepipe enroll`. May be changed while playing; a \
+                         file that cannot be used is then refused with a warning",
                     )
                     .mutable_playing()
                     .build(),
                 glib::ParamSpecBoolean::builder("watch")
                     .nick("Watch")
                     .blurb(
-                        "Take over the gallery's file within a second when it changes; one that cannot \
+                        "Reload the gallery's file within a second when it changes; a file that cannot \
                          be used is refused with a warning",
                     )
                     .default_value(true)
@@ -337,7 +228,7 @@ impl ObjectImpl for FaceRecognizer {
                     .build(),
                 glib::ParamSpecString::builder("unknown-label")
                     .nick("Unknown label")
-                    .blurb("The name of faces that are nobody of the gallery")
+                    .blurb("The name of faces that match nobody in the gallery")
                     .default_value(UNKNOWN)
                     .mutable_playing()
                     .build(),
@@ -350,6 +241,15 @@ impl ObjectImpl for FaceRecognizer {
                     .default_value(true)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecBoolean::builder("repeated-names")
+                    .nick("Repeated names")
+                    .blurb(
+                        "Whether several faces of a frame may have the same name, as in mosaics, \
+                         mirrors and posters; otherwise only the nearest of them gets it",
+                    )
+                    .default_value(false)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecUInt::builder("interval")
                     .nick("Interval")
                     .blurb("Stream time between two embeddings of one track (ms); 0 = every frame")
@@ -360,8 +260,8 @@ impl ObjectImpl for FaceRecognizer {
                 glib::ParamSpecUInt::builder("settled-interval")
                     .nick("Settled interval")
                     .blurb(
-                        "The longest pause (ms): once a track has three votes and a majority of 80 %, each \
-                         pause is twice the one before; interval=0 still means every frame",
+                        "The longest pause (ms). Once a track has three votes and a majority of 80 %, each \
+                         pause is twice the previous one; interval=0 still means every frame",
                     )
                     .maximum(3_600_000)
                     .default_value(SETTLED_INTERVAL)
@@ -370,7 +270,7 @@ impl ObjectImpl for FaceRecognizer {
                 glib::ParamSpecBoolean::builder("attach-embedding")
                     .nick("Attach embedding")
                     .blurb(
-                        "Attach embeddings to the faces, on the frames on which they are computed",
+                        "Attach embeddings to the faces, on the frames for which they are computed",
                     )
                     .default_value(false)
                     .mutable_playing()
@@ -384,11 +284,11 @@ impl ObjectImpl for FaceRecognizer {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = self.settings();
+        let mut settings = self.settings.lock();
         if settings.inference.set(pspec.name(), value) {
             return;
         }
-        // GObject has checked type and range; the fall-backs are never taken.
+        // GObject has checked type and range, so the fall-backs are never used.
         let text = || {
             value
                 .get::<Option<String>>()
@@ -408,16 +308,21 @@ impl ObjectImpl for FaceRecognizer {
                 let changed = std::mem::replace(&mut settings.watch, watch) != watch;
                 drop(settings);
                 if changed {
-                    // It may have changed since it was read.
-                    let old = self.state().as_mut().and_then(|state| state.watch.take());
+                    // The file may have changed since it was read.
+                    let old = self
+                        .state
+                        .lock()
+                        .as_mut()
+                        .and_then(|state| state.watch.take());
                     drop(old);
-                    self.watch(Seen::Unsure);
+                    self.watch(Content::Unsure);
                 }
             }
             "neighbors" => settings.neighbors = value.get().unwrap_or(NEIGHBORS),
             "distance-threshold" => settings.distance_threshold = value.get().ok(),
             "unknown-label" => settings.unknown_label = text().unwrap_or(UNKNOWN.into()),
             "vote" => settings.vote = value.get().unwrap_or_default(),
+            "repeated-names" => settings.repeated_names = value.get().unwrap_or_default(),
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
             "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
             "attach-embedding" => settings.attach_embedding = value.get().unwrap_or_default(),
@@ -432,7 +337,7 @@ impl ObjectImpl for FaceRecognizer {
             self.counters.add_to(&mut stats);
             return stats.to_value();
         }
-        let settings = self.settings().clone();
+        let settings = self.settings.lock().clone();
         if let Some(value) = settings.inference.get(pspec.name()) {
             return value;
         }
@@ -445,11 +350,12 @@ impl ObjectImpl for FaceRecognizer {
             "neighbors" => settings.neighbors.to_value(),
             "distance-threshold" => settings
                 .distance_threshold
-                .or_else(|| self.state().as_ref()?.recognizer.distance_threshold())
+                .or_else(|| self.state.lock().as_ref()?.recognizer.distance_threshold())
                 .unwrap_or(DISTANCE_THRESHOLD)
                 .to_value(),
             "unknown-label" => settings.unknown_label.to_value(),
             "vote" => settings.vote.to_value(),
+            "repeated-names" => settings.repeated_names.to_value(),
             "interval" => settings.pace.interval.to_value(),
             "settled-interval" => settings.pace.settled.to_value(),
             "attach-embedding" => settings.attach_embedding.to_value(),
@@ -478,7 +384,7 @@ impl ElementImpl for FaceRecognizer {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        let inference = self.settings().inference.clone();
+        let inference = self.settings.lock().inference.clone();
         self.preload.change_state(transition, &inference, || {
             self.parent_change_state(transition)
         })
@@ -506,7 +412,7 @@ impl BaseTransformImpl for FaceRecognizer {
     }
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = self.settings().clone();
+        let settings = self.settings.lock().clone();
         let (state, seen) = State::new(&settings).map_err(|e| e.to_message())?;
         if state.gallery.is_none() && !settings.attach_embedding {
             gst::element_imp_warning!(
@@ -519,9 +425,11 @@ impl BaseTransformImpl for FaceRecognizer {
         self.preload.end();
         self.stats.reset();
         self.timing.reset();
+        self.front.reset();
         self.counters.reset(state.gallery.as_deref());
-        *self.state() = Some(state);
-        if self.settings().gallery_serial != settings.gallery_serial {
+        self.people.reset();
+        *self.state.lock() = Some(state);
+        if self.settings.lock().gallery_serial != settings.gallery_serial {
             self.gallery_set();
         } else if let Some(seen) = seen {
             self.watch(seen);
@@ -530,8 +438,8 @@ impl BaseTransformImpl for FaceRecognizer {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        let state = self.state().take();
-        // Waits for the thread that watches the gallery, which may be about to take the lock.
+        let state = self.state.lock().take();
+        // Ending the watch waits for its thread, which may be about to take the lock.
         drop(state);
         Ok(())
     }
@@ -539,23 +447,31 @@ impl BaseTransformImpl for FaceRecognizer {
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "unusable caps {incaps}"))?;
-        if let Some(state) = self.state().as_mut() {
+        if let Some(state) = self.state.lock().as_mut() {
             state.info = Some(info);
         }
         Ok(())
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        // A detector in front has to hear of it, too.
-        let late = self.settings().late.into();
+        // A detector upstream must see it, too.
+        let late = self.settings.lock().late.into();
         self.timing.src_event(&*self.obj(), late, &event);
         self.parent_src_event(event)
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         self.timing.sink_event(&event);
-        if let Some(state) = self.state().as_mut() {
-            state.tracks.handle(&event);
+        if let Some(people) = KnownPeople::from_event(&event) {
+            // Passed on together with our own.
+            self.people.set_in_front(people);
+            return true;
+        }
+        if event.type_() == gst::EventType::StreamStart {
+            self.people.tell();
+        }
+        if let Some(state) = self.state.lock().as_mut() {
+            state.rounds.handle(&event);
         }
         self.parent_sink_event(event)
     }
@@ -564,11 +480,12 @@ impl BaseTransformImpl for FaceRecognizer {
         &self,
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // Never called: generate_output does the work, without a copy of the memory.
+        // Never called: `generate_output` does the work, without copying the memory.
         Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        self.tell_people();
         element::in_place(self, &self.stats, |buffer, work| self.process(buffer, work))
     }
 }

@@ -1,5 +1,5 @@
-//! The element `facerecognizer`: names each face by its nearest neighbours in a gallery. With tracks,
-//! by the running majority over the track.
+//! The element `facerecognizer`: names each face by its nearest neighbours in a gallery. Tracks get
+//! the name of the running majority.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \
@@ -8,6 +8,7 @@
 
 mod galleries;
 mod imp;
+mod look;
 
 use glib::prelude::*;
 
@@ -19,6 +20,11 @@ glib::wrapper! {
 face_core::late_enum!("GstFaceRecognizerLate");
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        use gst::prelude::PluginApiExt as _;
+        Late::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(
         Some(plugin),
         "facerecognizer",

@@ -1,14 +1,15 @@
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use face_core::element;
-use face_core::meta::{self, Face, Track};
 use face_core::stats::{self, Stats, Work};
-use face_core::tracks::TrackEnded;
+use face_meta::track::TrackEnded;
+use face_meta::{Face, Track};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
 
 use super::Algorithm;
 use crate::tracker::{self, Detection, Ended, Params, Tracker};
@@ -47,8 +48,8 @@ struct State {
     first_id: u64,
     /// Width and height of the frames.
     size: (u32, u32),
-    shape: Option<meta::Shape>,
-    /// How far time advances on a buffer without a timestamp, in ns.
+    shape: Option<face_meta::Shape>,
+    /// How far time advances for a buffer without a timestamp, in ns.
     frame_duration: u64,
     /// The last frame's time, in ns.
     time: Option<u64>,
@@ -90,14 +91,14 @@ impl State {
         self.tracker.finish()
     }
 
-    /// The time of a frame, and whether it does not follow on the one before.
+    /// The time of a frame, and whether there is a jump from the previous one.
     fn advance(&mut self, buffer: &gst::BufferRef, max_lost: u64) -> (u64, bool) {
         let time = match (buffer.pts(), self.time) {
             (Some(pts), _) => pts.nseconds(),
             (None, Some(time)) => time.saturating_add(self.frame_duration),
             (None, None) => 0,
         };
-        // A frame that was dropped on the way is marked as a discontinuity too: that ends no track.
+        // Frames dropped upstream also cause a discontinuity, but that ends no track.
         let jumped = buffer.flags().contains(gst::BufferFlags::DISCONT)
             && self
                 .time
@@ -106,7 +107,7 @@ impl State {
         (time, jumped)
     }
 
-    /// Tracks the faces of one frame; returns the tracks that ended.
+    /// Tracks the faces of one frame. Returns the tracks that ended.
     fn process(
         &mut self,
         buffer: &mut gst::BufferRef,
@@ -123,7 +124,7 @@ impl State {
         if jumped {
             ended.extend(self.tracker.finish());
         }
-        let mut faces = meta::claim(buffer);
+        let mut faces = face_meta::claim(buffer);
         let detections: Vec<Detection> = faces
             .iter()
             .map(|face| Detection {
@@ -131,7 +132,7 @@ impl State {
                 confidence: face.confidence.unwrap_or(1.0),
             })
             .collect();
-        let examined = meta::examined(buffer).unwrap_or(true);
+        let examined = face_meta::examined(buffer).unwrap_or(true);
         let step = self
             .tracker
             .step(&detections, examined, time, &settings.params);
@@ -157,34 +158,26 @@ impl State {
         work.tracks = self.tracker.live() as u64;
         work.next_track = self.tracker.next_id();
         work.tracks_total = work.next_track - self.first_id;
-        meta::update(buffer, &faces);
+        face_meta::update(buffer, &faces);
         if let (false, Some(shape)) = (faces.is_empty(), &self.shape) {
-            meta::set_shape(buffer, shape);
+            face_meta::set_shape(buffer, shape);
         }
         for face in predicted {
-            meta::add(buffer, self.size, &face);
+            face_meta::add(buffer, self.size, &face);
         }
         ended
     }
 }
 
 impl FaceTracker {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ends all tracks.
     fn finish(&self) -> Vec<Ended> {
-        let ended = self.state().finish();
+        let ended = self.state.lock().finish();
         self.stats.end_tracks();
         ended
     }
 
-    /// Tells downstream (if `push`) and the application. No lock may be held.
+    /// Informs the application and, if `push`, downstream. The caller must hold no lock.
     fn announce(&self, ended: Vec<Ended>, push: bool) {
         for Ended {
             id,
@@ -241,7 +234,7 @@ impl ObjectImpl for FaceTracker {
                 glib::ParamSpecDouble::builder("iou-threshold")
                     .nick("IoU threshold")
                     .blurb(
-                        "algorithm=iou: how far a face's boxes in consecutive frames must overlap",
+                        "algorithm=iou: the least overlap (IoU) of a face's boxes in consecutive frames",
                     )
                     .minimum(0.0)
                     .maximum(1.0)
@@ -258,14 +251,14 @@ impl ObjectImpl for FaceTracker {
                     "max-predicted",
                     "Longest prediction",
                     "How long a face that the detector misses is still reported, at predicted \
-                     places (ms of stream time)",
+                     positions (ms of stream time)",
                     defaults.max_predicted,
                 ),
                 glib::ParamSpecUInt64::builder("first-track-id")
                     .nick("First track's id")
                     .blurb(
-                        "The id of the first track after the start, to go on where another tracker \
-                         ended; no id that this element used comes again",
+                        "The id of the first track after the start, to continue where another tracker \
+                         ended; the element never reuses an id",
                     )
                     .minimum(1)
                     .default_value(1)
@@ -278,8 +271,8 @@ impl ObjectImpl for FaceTracker {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = self.settings();
-        // GObject has checked type and range; the fall-backs are never taken.
+        let mut settings = self.settings.lock();
+        // GObject has checked type and range, so the fall-backs are never used.
         let nanoseconds = || u64::from(value.get::<u32>().unwrap_or_default()) * MILLISECOND;
         match pspec.name() {
             "algorithm" => settings.algorithm = value.get().unwrap_or_default(),
@@ -295,7 +288,7 @@ impl ObjectImpl for FaceTracker {
         if pspec.name() == stats::PROPERTY {
             return self.stats.to_structure().to_value();
         }
-        let settings = *self.settings();
+        let settings = *self.settings.lock();
         match pspec.name() {
             "algorithm" => settings.algorithm.to_value(),
             "iou-threshold" => settings.params.iou_threshold.to_value(),
@@ -315,7 +308,7 @@ impl ElementImpl for FaceTracker {
             gst::subclass::ElementMetadata::new(
                 "Face tracker",
                 "Filter/Analyzer/Video",
-                "Follows faces from frame to frame and predicts those that were not detected",
+                "Follows faces from frame to frame and predicts faces that the detector missed",
                 "The gst-face developers",
             )
         });
@@ -337,9 +330,9 @@ impl BaseTransformImpl for FaceTracker {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         self.stats.reset();
-        let settings = *self.settings();
-        let mut state = self.state();
-        // Ids go on where they ended: none is ever used twice in the element's life.
+        let settings = *self.settings.lock();
+        let mut state = self.state.lock();
+        // Ids continue where they ended. None is used twice while the element lives.
         let first_id = settings.first_track_id.max(state.tracker.next_id());
         *state = State::new(settings.algorithm, first_id);
         self.stats.first_track(first_id);
@@ -361,12 +354,12 @@ impl BaseTransformImpl for FaceTracker {
                 .ok()
                 .and_then(|v| u32::try_from(v).ok())
         };
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.size = (
             side("width").ok_or_else(unusable)?,
             side("height").ok_or_else(unusable)?,
         );
-        state.shape = meta::Shape::read(structure);
+        state.shape = face_meta::Shape::read(structure);
         if let Ok(rate) = structure.get::<gst::Fraction>("framerate")
             && rate.numer() > 0
             && rate.denom() > 0
@@ -378,7 +371,7 @@ impl BaseTransformImpl for FaceTracker {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
-            // Stages behind drop their state by the flush itself.
+            // The flush itself makes downstream stages drop their state.
             gst::EventView::FlushStop(_) => {
                 let ended = self.finish();
                 self.announce(ended, false);
@@ -396,15 +389,15 @@ impl BaseTransformImpl for FaceTracker {
         &self,
         _buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // Never called: generate_output does the work, without a copy of the memory.
+        // Never called: `generate_output` does the work, without copying the memory.
         Err(gst::FlowError::NotSupported)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let mut ended = Vec::new();
         let output = element::in_place(self, &self.stats, |buffer, work| {
-            let settings = *self.settings();
-            ended = self.state().process(buffer, &settings, work);
+            let settings = *self.settings.lock();
+            ended = self.state.lock().process(buffer, &settings, work);
             Ok(())
         });
         self.announce(ended, true);

@@ -1,5 +1,5 @@
-//! The element `facetracker`: gives each face a track. It looks at no pixels, so it takes any video
-//! in any memory.
+//! The element `facetracker`: gives each face a track. It reads no pixels, so it accepts video of
+//! any format in any memory.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector interval=4 ! \
@@ -25,12 +25,12 @@ pub enum Algorithm {
     #[enum_value(name = "OC-SORT: observation-centric Kalman tracking", nick = "ocsort")]
     OcSort,
     #[enum_value(
-        name = "ByteTrack: confident faces first, then the doubtful",
+        name = "ByteTrack: confident faces first, then doubtful ones",
         nick = "bytetrack"
     )]
     ByteTrack,
     #[enum_value(
-        name = "Overlap with the frame before; a track ends at the first miss",
+        name = "Overlap with the previous frame; a track ends at the first miss",
         nick = "iou"
     )]
     Iou,
@@ -47,6 +47,11 @@ impl From<Algorithm> for tracker::Algorithm {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        use gst::prelude::PluginApiExt as _;
+        Algorithm::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(
         Some(plugin),
         "facetracker",

@@ -1,14 +1,14 @@
-//! What must hold of every tracker, whatever it is fed.
+//! Properties of every tracker, for any input.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 use proptest::prelude::*;
 
 use super::{Algorithm, Detection, MOST_DETECTIONS, MOST_TRACKS, Params, create, is_usable};
-use crate::assignment::assign;
 use crate::kalman::{AreaFilter, HeightFilter, Motion, limited};
+use face_meta::assignment::assign;
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::OcSort, Algorithm::ByteTrack, Algorithm::Iou];
 
@@ -38,7 +38,7 @@ prop_compose! {
     }
 }
 
-/// Detections that stay, mostly, so that tracks live on; and some of any kind.
+/// Mostly detections that stay, so that tracks live on, and some of any kind.
 fn detections() -> impl Strategy<Value = Vec<Detection>> {
     let still = (0..4u8).prop_map(|i| Rect::new(40.0 * f64::from(i), 10.0, 30.0, 40.0));
     let one = (prop_oneof![2 => still, 1 => rect()], number())
@@ -78,7 +78,7 @@ prop_compose! {
     }
 }
 
-/// `count` boxes on one pile, or each apart.
+/// `count` boxes in one pile, or `apart` from each other.
 fn crowd(count: usize, frame: usize, apart: f64) -> Vec<Detection> {
     let rect = |i: usize| Rect::new(i as f64 * apart + 0.01 * frame as f64, 0.0, 500.0, 500.0);
     (0..count)
@@ -97,7 +97,7 @@ fn a_crowd_is_tracked_up_to_the_limits() {
             max_lost: u64::MAX,
             ..Default::default()
         };
-        // Each crowd is confirmed, then lost where another one is found.
+        // Each crowd is confirmed, then lost while another one is detected elsewhere.
         for n in 0..16 {
             let mut crowd = crowd(MOST_DETECTIONS + 50, n, 600.0);
             for face in &mut crowd {
@@ -113,7 +113,7 @@ fn a_crowd_is_tracked_up_to_the_limits() {
     }
 }
 
-/// How long the worst frames take that the limits allow.
+/// Measures the slowest frames that the limits allow.
 #[test]
 #[ignore = "a measurement: prints the time of the worst frames"]
 fn worst_frames() {
@@ -133,7 +133,7 @@ fn worst_frames() {
 }
 
 proptest! {
-    // Without a file of failures: what they find becomes a test of its own.
+    // Does not save failures to a file: each one becomes a regular test.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]

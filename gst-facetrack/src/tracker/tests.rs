@@ -1,4 +1,4 @@
-//! What holds for all trackers.
+//! Tests that hold for all trackers.
 
 use super::*;
 use std::collections::HashSet;
@@ -68,7 +68,7 @@ fn any_detection(rng: &mut Rng) -> Detection {
     Detection { rect, confidence }
 }
 
-/// Runs `steps` random steps, checks what must hold at each, and returns all answers.
+/// Runs `steps` random steps, checks the invariants at each, and returns all results.
 fn run_wild(algorithm: Algorithm, seed: u64, steps: usize) -> Vec<Step> {
     let mut rng = Rng(seed);
     let mut tracker = create(algorithm, 1);

@@ -1,18 +1,18 @@
-//! The life of a track, for trackers with a motion model.
+//! The life cycle of a track, for trackers with a motion model.
 
 use super::{Detection, Ended, MOST_DETECTIONS, MOST_TRACKS, Params, Step, Tracked, is_usable};
 use crate::kalman::{Motion, limited};
-use face_core::geometry::Rect;
+use face_meta::geometry::Rect;
 
-/// Detections after which a face is no false alarm. (SORT's `min_hits`; there a face is not even
-/// reported before.)
+/// After this many detections, a face is not a false alarm. (SORT's `min_hits`. SORT does not even
+/// report a face before that.)
 const CONFIRMED_HITS: u32 = 3;
-/// How many frames a lost track may last by a clock that stands still.
+/// How many frames a lost track survives when the clock stands still.
 const MAX_STALLED_FRAMES: u32 = 300;
-/// A predicted box's sides differ from the last detected box's by at most this factor.
+/// A predicted box's sides may differ from the last detected box's by at most this factor.
 const MAX_GROWTH: f64 = 2.0;
 
-/// A face under a motion model.
+/// A face with a motion model.
 pub(crate) struct Track<M> {
     id: u64,
     first_seen: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Track<M> {
     hits: u32,
     /// Frames since the last detection.
     unseen: u32,
-    /// Not found in the frame last searched.
+    /// Whether the face was not found in the last examined frame.
     lost: bool,
     /// The last detected box.
     observed: Rect,
@@ -97,7 +97,7 @@ impl<M: Motion> Track<M> {
         age > params.max_lost || (age == 0 && self.unseen > MAX_STALLED_FRAMES)
     }
 
-    /// Whether the face, not detected in this frame, is reported all the same.
+    /// Whether the face is reported although it was not detected in this frame.
     fn is_shown(&self, time: u64, params: &Params) -> bool {
         !self.lost || time.saturating_sub(self.last_seen) <= params.max_predicted
     }
@@ -116,8 +116,7 @@ impl<M: Motion> Track<M> {
     }
 }
 
-/// The live tracks of a tracker that differs from others only in its motion model and its way of
-/// association.
+/// The live tracks of a tracker. Trackers differ only in their motion model and their association.
 pub(crate) struct TrackSet<M> {
     tracks: Vec<Track<M>>,
     next_id: u64,
@@ -131,9 +130,9 @@ impl<M: Motion> TrackSet<M> {
         }
     }
 
-    /// [`Tracker::step`]. `associate` gets the tracks, predicted for this frame, and the usable
-    /// detections, and answers with disjoint pairs of `(track, detection)`, indices into the two.
-    /// Detections left over begin tracks if `is_start` allows.
+    /// Implements [`Tracker::step`]. `associate` gets the tracks, predicted for this frame, and the
+    /// usable detections. It returns disjoint pairs of `(track, detection)`, as indices into the
+    /// two. Unmatched detections begin tracks if `is_start` allows.
     pub fn step(
         &mut self,
         detections: &[Detection],
@@ -145,7 +144,7 @@ impl<M: Motion> TrackSet<M> {
     ) -> Step {
         let mut step = Step::default();
         self.tracks.retain_mut(|track| {
-            // If the clock ran backwards, tracks age from where it is now.
+            // If the clock ran backwards, tracks age from its new time.
             track.last_seen = track.last_seen.min(time);
             let over = track.is_over(time, params);
             if over {
@@ -214,7 +213,7 @@ impl<M: Motion> TrackSet<M> {
         if self.tracks.len() <= MOST_TRACKS {
             return Vec::new();
         }
-        // Fewer than these were just detected.
+        // Fewer than that were just detected.
         self.tracks.sort_by_key(|track| track.unseen);
         let ended = self.tracks.drain(MOST_TRACKS..).map(|track| track.ended());
         let ended = ended.collect();

@@ -1,4 +1,4 @@
-//! Somebody who takes webhooks, or refuses to.
+//! A webhook receiver that can refuse requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Hook {
-    /// Listens as long as the process lives.
+    /// Listens while the process lives.
     pub fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -30,7 +30,7 @@ impl Hook {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = taking.clone();
-                // A client that goes away in the middle of a request is one that was killed.
+                // An error here is a client that was killed in the middle of a request.
                 std::thread::spawn(move || answer(stream, &state));
             }
         });
@@ -41,12 +41,12 @@ impl Hook {
         format!("http://127.0.0.1:{}/events", self.port)
     }
 
-    /// From now on everything is answered with 503, or taken.
+    /// From now on, answers all requests with 503, or accepts them.
     pub fn refuse(&self, refuses: bool) {
         self.state.refuses.store(refuses, Ordering::SeqCst);
     }
 
-    /// What was taken.
+    /// The accepted requests.
     pub fn bodies(&self) -> Vec<Value> {
         let bodies = &self.state.bodies;
         bodies

@@ -1,5 +1,5 @@
-//! Faults that happen to `facepipe live`, each brought about for real: servers that are killed,
-//! networks that are cut, disks that are full. See `run.sh` and `soak.sh`.
+//! Tries faults on `facepipe live`. Each is real: servers are killed, networks are cut, disks are
+//! full. See `run.sh` and `soak.sh`.
 
 pub mod hook;
 pub mod lines;

@@ -1,4 +1,4 @@
-//! A camera's JSON lines, read while they are written.
+//! Reads a camera's JSON lines while they are written.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// So many frames with faces in a row are a good stream.
+/// A stream is good again after this many frames with faces in a row.
 const GOOD: usize = 5;
 
-/// A pause between two of them that is none of a good stream, even of a busy machine.
+/// A longer pause between two of them interrupts the row, even on a busy machine.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub struct Lines {
@@ -20,7 +20,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Lines that are written from now on.
+    /// Follows the lines that are written from now on.
     pub fn follow(path: &Path) -> Self {
         let offset = fs::metadata(path).map_or(0, |metadata| metadata.len());
         Self {
@@ -29,7 +29,7 @@ impl Lines {
         }
     }
 
-    /// What came since the last call.
+    /// The lines since the last call.
     pub fn poll(&mut self) -> Result<Vec<Value>> {
         let Ok(mut file) = fs::File::open(&self.path) else {
             return Ok(Vec::new());
@@ -51,7 +51,8 @@ impl Lines {
             .collect()
     }
 
-    /// How long after `since` the first of some frames in a row came that have faces and fulfil `wanted`.
+    /// How long after `since` the first of some consecutive frames came that have faces and satisfy
+    /// `wanted`.
     pub fn good_again(
         &mut self,
         since: Instant,
@@ -80,13 +81,13 @@ impl Lines {
                 }
             }
             if since.elapsed() > patience {
-                bail!("not good again in {} s", patience.as_secs());
+                bail!("not good again within {} s", patience.as_secs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// The longest time without a frame in the next `time`, and how many frames came.
+    /// The longest time without a frame during `time`, and the number of frames.
     pub fn longest_pause(&mut self, time: Duration) -> Result<(Duration, usize)> {
         let start = Instant::now();
         let (mut last, mut longest, mut count) = (start, Duration::ZERO, 0);
@@ -104,8 +105,8 @@ impl Lines {
     }
 }
 
-/// Checks that a file has whole lines of JSON; how many, and how many bytes are left over behind the
-/// last line break.
+/// Checks that a file has whole lines of JSON. Returns their number, and the number of bytes after
+/// the last line break.
 pub fn check(path: &Path) -> Result<(usize, usize)> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
     let whole = bytes.iter().rposition(|&byte| byte == b'\n');

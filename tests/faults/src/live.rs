@@ -19,7 +19,7 @@ pub const PASSWORD: &str = "for-the-viewers";
 /// How long facepipe and a camera may take to start on a busy machine.
 pub const START: Duration = Duration::from_secs(60);
 
-/// Where facepipe runs: everything that outlives the process.
+/// The folder in which facepipe runs. Everything in it outlives the process.
 pub struct Site {
     folder: TempDir,
     pub port: u16,
@@ -33,7 +33,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site with the outputs that are cheap: lines and events. `stall` is in seconds.
+    /// A site with only the cheap outputs, lines and events. `stall` is in seconds.
     pub fn new(stall: u64, gallery: Option<&Path>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("faults-").tempdir()?;
         fs::write(folder.path().join("password"), PASSWORD)?;
@@ -55,7 +55,7 @@ impl Site {
         })
     }
 
-    /// Adds a camera; `more` is TOML.
+    /// Adds a camera. `more` is additional TOML.
     pub fn camera(&mut self, name: &str, url: &str, more: &str) {
         self.cameras
             .push(format!("name = \"{name}\"\nuri = \"{url}\"\n{more}\n"));
@@ -73,7 +73,7 @@ impl Site {
         self.path("live.toml")
     }
 
-    /// Writes the configuration as it is now.
+    /// Writes the current configuration.
     pub fn write(&self) -> Result<()> {
         let mut text = format!(
             "state = \"state\"\n[server]\nlisten = \"127.0.0.1:{}\"\n\
@@ -125,7 +125,7 @@ impl Site {
         Ok(live)
     }
 
-    /// Keeps the folder and says where, for a look at what went wrong.
+    /// Keeps the folder and returns its path, to examine a failure.
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
@@ -151,7 +151,7 @@ impl Live {
         Metrics::read(self.port)
     }
 
-    /// Frames that went through all stages.
+    /// The number of frames that passed all stages.
     pub fn frames(&self, camera: &str) -> Result<u64> {
         Ok(self
             .metrics()?
@@ -167,7 +167,7 @@ impl Live {
         Ok(())
     }
 
-    /// How it ended, if it has.
+    /// How the process ended, if it has.
     pub fn ending(&mut self) -> String {
         match self.process.try_wait() {
             Ok(None) => "facepipe runs".into(),
@@ -181,25 +181,26 @@ impl Live {
     }
 
     pub fn signal(&self, signal: libc::c_int) {
-        // SAFETY: the id is that of a child that was not waited for.
+        // SAFETY: the id belongs to a child that has not been waited for.
         unsafe { libc::kill(self.process.id() as libc::pid_t, signal) };
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills the process (SIGKILL).
     pub fn kill(&mut self) {
-        // Fails only if it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Asks it to end (SIGTERM), which it must do in order; how long that took.
+    /// Asks the process to end (SIGTERM), and checks that it ends properly. Returns how long that
+    /// took.
     pub fn terminate(&mut self) -> Result<Duration> {
         let (took, code) = self.end()?;
         ensure!(code == Some(0), "SIGTERM: ended with {code:?}");
         Ok(took)
     }
 
-    /// Asks it to end (SIGTERM): how long that took, and the exit code.
+    /// Asks the process to end (SIGTERM). Returns how long that took, and the exit code.
     pub fn end(&mut self) -> Result<(Duration, Option<i32>)> {
         let start = Instant::now();
         self.signal(libc::SIGTERM);
@@ -207,7 +208,7 @@ impl Live {
             if let Some(status) = self.process.try_wait()? {
                 return Ok((start.elapsed(), status.code()));
             }
-            ensure!(start.elapsed() < START, "SIGTERM: does not end");
+            ensure!(start.elapsed() < START, "SIGTERM: the process does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -224,7 +225,7 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// A gallery with the woman of the clip under `name`.
+/// A gallery that has the woman of the clip under `name`.
 pub fn enroll(folder: &Path, name: &str) -> Result<PathBuf> {
     let photos = folder.join("people").join(name);
     fs::create_dir_all(&photos)?;

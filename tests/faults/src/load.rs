@@ -1,4 +1,4 @@
-//! More cameras than a machine can look at.
+//! More cameras than the machine can process.
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,19 @@ pub struct Cameras {
     pub live: Live,
 }
 
-/// What was counted of each camera in a stretch of time.
+/// The counts for each camera during a stretch of time.
 #[derive(Debug, Default)]
 pub struct Stretch {
     pub seconds: f64,
-    /// Frames that were decoded, and that went through all stages.
+    /// Frames that were decoded, and frames that passed all stages.
     pub came: Vec<f64>,
     pub passed: Vec<f64>,
-    /// Frames on which faces were looked for.
+    /// Frames that a detector examined.
     pub looked: Vec<f64>,
     /// The mean latency, in seconds.
     pub latency: Vec<f64>,
-    /// Frames that were lost between decoder and last stage, and that were not decoded, of all cameras.
+    /// The total of frames lost between the decoder and the last stage, and of frames that were not
+    /// decoded.
     pub dropped: f64,
     pub thinned: f64,
     /// Processor time, in seconds.
@@ -39,7 +40,8 @@ pub struct Stretch {
 const LOOKS: &str = "facepipe_inferences_total";
 
 impl Cameras {
-    /// Starts `count` cameras of 640x360 at `rate` frames a second, and waits until all have given frames.
+    /// Starts `count` cameras of 640x360 with `rate` frames per second, and waits until all deliver
+    /// frames.
     pub fn start(count: usize, rate: u32, stages: &str) -> Result<Self> {
         let names: Vec<String> = (0..count).map(|n| format!("c{n}")).collect();
         let spec = |name: &String| format!("{name}={CLIP},rate={rate}");
@@ -60,16 +62,35 @@ impl Cameras {
             site,
             live,
         };
-        let begin = Instant::now();
-        let all_run = |metrics: &Metrics| {
-            let came = |name: &String| metrics.of("facepipe_frames_processed_total", name) > 0.0;
-            cameras.names.iter().all(came)
-        };
-        while !all_run(&cameras.metrics()?) {
-            ensure!(begin.elapsed() < 3 * START, "not all cameras give frames");
+        cameras.wait_for_frames()?;
+        Ok(cameras)
+    }
+
+    /// Waits until each camera has delivered more frames than now.
+    pub fn wait_for_frames(&self) -> Result<()> {
+        const FRAMES: &str = "facepipe_frames_processed_total";
+        let (begin, before) = (Instant::now(), self.metrics()?);
+        let runs = |now: &Metrics, name: &String| now.of(FRAMES, name) > before.of(FRAMES, name);
+        loop {
+            let now = self.metrics()?;
+            if self.names.iter().all(|name| runs(&now, name)) {
+                return Ok(());
+            }
+            ensure!(
+                begin.elapsed() < 3 * START,
+                "not all cameras deliver frames"
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
-        Ok(cameras)
+    }
+
+    /// Starts or stops replacing every payload with random bytes.
+    pub fn garble(&mut self, on: bool) -> Result<()> {
+        let switch = if on { "on" } else { "off" };
+        for name in &self.names {
+            self.server.command(&format!("garbage {name} {switch}"))?;
+        }
+        Ok(())
     }
 
     /// A busy machine answers late.
@@ -93,7 +114,7 @@ impl Cameras {
         self.server.id()
     }
 
-    /// Counts what happens in a stretch of this length.
+    /// Counts for the given time.
     pub fn watch(&self, length: Duration) -> Result<Stretch> {
         let (before, begin) = (self.metrics()?, Instant::now());
         std::thread::sleep(length);
@@ -126,11 +147,11 @@ impl Cameras {
         })
     }
 
-    /// Ends facepipe by SIGTERM: how long that took, and whether it came to its end in time. All lines must be
-    /// whole.
+    /// Ends facepipe with SIGTERM. Returns how long that took, and whether it finished in time. All
+    /// lines must be whole.
     pub fn end(mut self) -> Result<(Duration, bool)> {
         let (took, code) = self.live.end()?;
-        // The second is that of a program that took too long, as it may on a machine that does other things.
+        // The second code means that it took too long, which can happen on a busy machine.
         ensure!(
             matches!(code, Some(0 | 130)),
             "SIGTERM: ended with {code:?}"
@@ -149,7 +170,7 @@ impl Cameras {
 }
 
 impl Stretch {
-    /// The least and the most of some counts, by their mean.
+    /// The least and the greatest count, relative to the mean.
     pub fn spread(counts: &[f64]) -> (f64, f64) {
         let mean = counts.iter().sum::<f64>() / counts.len().max(1) as f64;
         let least = counts.iter().copied().fold(f64::MAX, f64::min);

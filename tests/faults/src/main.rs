@@ -1,4 +1,4 @@
-//! `face-faults`: tries faults on `facepipe live` and prints what came of them.
+//! `face-faults`: tries faults on `facepipe live` and prints the results.
 
 use std::process::ExitCode;
 
@@ -29,15 +29,15 @@ struct Run {
     /// Only faults that have one of these words in their names
     names: Vec<String>,
 
-    /// Seconds without a frame after which a camera is connected again
+    /// Seconds without a frame after which facepipe reconnects to a camera
     #[arg(long, default_value_t = 10)]
     stall: u64,
 
-    /// Of the random numbers
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Shorter, as in the tests
+    /// Try shorter faults, as the tests do
     #[arg(long)]
     quick: bool,
 }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `true` if all held.
+/// Returns `true` if all faults were survived.
 fn try_faults(args: &Run) -> Result<bool> {
     let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|n| name.contains(n));
     let faults: Vec<_> = scenarios::ALL.iter().filter(|f| wanted(f.name)).collect();

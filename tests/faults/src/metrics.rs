@@ -1,11 +1,11 @@
-//! What facepipe says of itself.
+//! Reads facepipe's metrics.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Samples of the Prometheus text format, by name and labels as they stand there.
+/// Samples of the Prometheus text format, by name and labels exactly as written.
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
@@ -27,13 +27,13 @@ impl Metrics {
         )
     }
 
-    /// A value of a camera; one that is not there is 0.
+    /// The value for a camera, or 0 if it is missing.
     pub fn of(&self, name: &str, camera: &str) -> f64 {
         let key = format!("{name}{{camera=\"{camera}\"}}");
         self.0.get(&key).copied().unwrap_or(0.0)
     }
 
-    /// A value with these labels, in the order in which they are written; one that is not there is 0.
+    /// The value with these labels, in the order in which they are written, or 0 if it is missing.
     pub fn labelled(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<String> = labels
             .iter()

@@ -1,20 +1,20 @@
-//! What came of a fault.
+//! The results of faults.
 
 use std::time::Duration;
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub fault: String,
     pub happened: String,
-    /// From the end of the fault until faces were found again.
+    /// The time from the end of the fault until faces were found again.
     pub good_again: Option<Duration>,
     pub lost: String,
-    /// The longest that the other camera stood still.
+    /// The longest pause of the other camera.
     pub other: Option<Duration>,
 }
 
-/// The end of a trial.
+/// The result of a trial.
 #[derive(Debug)]
 pub enum Verdict {
     Held(Row),
@@ -28,7 +28,7 @@ pub fn table(verdicts: &[Verdict]) -> String {
         time.map_or("–".into(), |time| format!("{:.1}", time.as_secs_f64()))
     };
     let mut text = String::from(
-        "| fault | what happened | good again after, s | lost | other camera stood still, s |\n\
+        "| fault | what happened | good again after, s | lost | longest pause of the other camera, s |\n\
          | --- | --- | ---: | --- | ---: |\n",
     );
     for verdict in verdicts {

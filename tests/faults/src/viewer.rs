@@ -9,7 +9,7 @@ use gst::prelude::*;
 
 use crate::live::PASSWORD;
 
-/// A viewer that decodes what it sees.
+/// A viewer that decodes its stream.
 pub struct Viewer {
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
@@ -30,7 +30,7 @@ impl Viewer {
         Ok(Self { pipeline, sink })
     }
 
-    /// Whether a frame comes within `patience`.
+    /// Whether a frame arrives within `patience`.
     pub fn sees(&self, patience: Duration) -> bool {
         let patience = gst::ClockTime::try_from(patience).unwrap_or(gst::ClockTime::SECOND);
         self.sink.try_pull_sample(patience).is_some()
@@ -43,7 +43,7 @@ impl Drop for Viewer {
     }
 }
 
-/// Connects, asks for `camera`, and hangs up in the middle of the conversation.
+/// Connects, requests `camera`, and hangs up in the middle of the conversation.
 pub fn hang_up(port: u16, camera: &str) -> Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

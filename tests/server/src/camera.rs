@@ -1,16 +1,17 @@
-//! A camera: a clip's access units at the pace of its frame rate, for ever.
+//! A camera: sends a clip's access units at its frame rate, for ever.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::clip::{Clip, Spec};
 use crate::rtp::Faults;
 
-/// A machine that was busy for longer skips what it missed.
+/// If the machine was busy for longer than this, the camera skips the missed frames.
 const BEHIND: Duration = Duration::from_secs(1);
 
 pub struct Camera {
@@ -23,19 +24,19 @@ struct State {
     position: usize,
     faults: Faults,
     stalled: bool,
-    /// Where the frames go while somebody watches.
+    /// Where the frames go while there are viewers.
     target: Option<Target>,
     sent: u64,
 }
 
 struct Target {
     source: gst_app::AppSrc,
-    /// The schedule's and the pipeline's time of the first frame.
+    /// The schedule's time and the pipeline's time of the first frame.
     anchor: Option<(Instant, gst::ClockTime)>,
 }
 
 impl Camera {
-    /// A camera whose thread runs as long as the process.
+    /// Starts a camera. Its thread runs until the process ends.
     pub fn start(spec: Spec, clip: Clip) -> Arc<Self> {
         let name = format!("feed-{}", spec.name);
         let camera = Arc::new(Self {
@@ -57,45 +58,41 @@ impl Camera {
         camera
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn spec(&self) -> Spec {
-        self.lock().spec.clone()
+        self.state.lock().spec.clone()
     }
 
     pub fn sent(&self) -> u64 {
-        self.lock().sent
+        self.state.lock().sent
     }
 
-    /// From the next frame on another clip is sent.
+    /// Sends another clip from the next frame on.
     pub fn replace(&self, spec: Spec, clip: Clip) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.spec = spec;
         state.clip = Arc::new(clip);
         state.position = 0;
     }
 
     pub fn stall(&self, stalled: bool) {
-        self.lock().stalled = stalled;
+        self.state.lock().stalled = stalled;
     }
 
     pub fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.lock().faults);
+        change(&mut self.state.lock().faults);
     }
 
-    /// Frames go to `source` from now on; its packets come by `packets`.
+    /// Sends frames to `source` from now on. Its packets pass through `packets`.
     pub fn attach(self: &Arc<Self>, source: gst_app::AppSrc, packets: &gst::Pad) {
         let camera = self.clone();
         let rng = Mutex::new(StdRng::seed_from_u64(1));
         let types = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
         packets.add_probe(types, move |_, info| {
-            let faults = camera.lock().faults;
+            let faults = camera.state.lock().faults;
             if !faults.any() {
                 return gst::PadProbeReturn::Ok;
             }
-            let mut rng = rng.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rng = rng.lock();
             let spoil = |buffer: &gst::BufferRef, rng: &mut StdRng| {
                 let bytes = faults.apply(&buffer.map_readable().ok()?, rng)?;
                 let mut new = gst::Buffer::from_slice(bytes);
@@ -122,7 +119,7 @@ impl Camera {
                 None => gst::PadProbeReturn::Drop,
             }
         });
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.position = 0;
         state.target = Some(Target {
             source,
@@ -131,7 +128,7 @@ impl Camera {
     }
 
     pub fn detach(&self, source: &gst_app::AppSrc) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state
             .target
             .as_ref()
@@ -145,9 +142,9 @@ impl Camera {
         let mut next = Instant::now();
         loop {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            let (push, interval) = self.lock().frame(next);
+            let (push, interval) = self.state.lock().frame(next);
             if let Some((source, buffer)) = push {
-                // Fails while the pipeline ends, which is no concern of the camera's.
+                // Fails while the pipeline ends, which does not matter here.
                 let _ = source.push_buffer(buffer);
             }
             next += interval;
@@ -159,7 +156,7 @@ impl Camera {
 }
 
 impl State {
-    /// The frame that is due at `now`, where it goes, and how long until the next.
+    /// The frame that is due at `now`, where it goes, and the time until the next one.
     fn frame(&mut self, now: Instant) -> (Option<(gst_app::AppSrc, gst::Buffer)>, Duration) {
         let interval = Duration::from_secs(1) / self.clip.rate;
         let push = self.target.as_mut().and_then(|target| {

@@ -1,21 +1,21 @@
-//! The server as a process of a test.
+//! Runs the server as a child process of a test.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `NAME=CLIP[,size=WxH][,rate=FPS][,codec=h264|h265]` each.
+    /// Each is `NAME=CLIP[,size=WxH][,rate=FPS][,codec=h264|h265][,transport=both|tcp|udp]`.
     pub cameras: Vec<String>,
     pub address: String,
-    /// 0: a free one.
+    /// 0 picks a free port.
     pub port: u16,
     pub credentials: Option<(String, String)>,
-    /// The program and its first arguments that run the server, such as `ip netns exec NAME`.
+    /// A program, with its first arguments, that runs the server, such as `ip netns exec NAME`.
     pub wrapper: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ impl Options {
     }
 }
 
-/// A server that runs, and ends when this is dropped.
+/// A running server. It ends when this is dropped.
 pub struct Server {
     options: Options,
     process: Option<Process>,
@@ -46,15 +46,15 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails only if it has ended already.
+        // Fails only if the server has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Server {
-    /// Starts the server, and returns when it listens. The first time a clip is served it is encoded,
-    /// which takes some seconds.
+    /// Starts the server, and returns once it listens. The first time a clip is served it is
+    /// encoded, which takes some seconds.
     pub fn start(options: Options) -> Result<Self> {
         let (process, port) = spawn(&options, options.port)?;
         Ok(Self {
@@ -64,7 +64,7 @@ impl Server {
         })
     }
 
-    /// The process, for whoever wants to put it into a network.
+    /// The process id, for moving the server into a network namespace.
     pub fn id(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.child.id())
     }
@@ -77,17 +77,17 @@ impl Server {
         self.url_at(&self.options.address, camera)
     }
 
-    /// The URL for a server that listens on all addresses.
+    /// The URL of a camera, for a server that listens on all addresses.
     pub fn url_at(&self, address: &str, camera: &str) -> String {
         format!("rtsp://{address}:{}/{camera}", self.port)
     }
 
-    /// Ends the server without a word to its viewers (SIGKILL).
+    /// Kills the server without notice to its viewers (SIGKILL).
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts the server again on the port that it had.
+    /// Restarts the server on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         let (process, _) = spawn(&self.options, self.port)?;
@@ -95,7 +95,7 @@ impl Server {
         Ok(())
     }
 
-    /// Gives a command; see [`crate::commands::HELP`].
+    /// Sends a command; see [`crate::commands::HELP`].
     pub fn command(&mut self, line: &str) -> Result<String> {
         let process = self.process.as_mut().context("the server was killed")?;
         writeln!(process.commands, "{line}")?;
@@ -147,8 +147,8 @@ fn spawn(options: &Options, port: u16) -> Result<(Process, u16)> {
     Ok((process, port))
 }
 
-/// The program of a package of this workspace, beside the running one. It is built if it is not there:
-/// `cargo test -p` of another package builds only libraries of this one.
+/// The program of a package of this workspace, next to the running one. It is built if it is
+/// missing, since `cargo test -p` for another package builds only the libraries of this one.
 pub fn built(package: &str) -> Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let own = std::env::current_exe()?;
@@ -157,7 +157,7 @@ pub fn built(package: &str) -> Result<PathBuf> {
         folder = folder.parent().context("target/PROFILE/deps")?;
     }
     let program = folder.join(package);
-    let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = BUILDING.lock();
     if program.is_file() {
         return Ok(program);
     }

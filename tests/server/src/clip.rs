@@ -1,4 +1,4 @@
-//! Clips: cut to size, encoded once, kept as access units.
+//! Clips: scaled, encoded once, and kept as access units.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst::prelude::*;
 
-/// Seconds between two key frames, as cameras have it.
+/// Seconds between two key frames, as with typical cameras.
 const KEY_FRAMES: u32 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Codec {
         }
     }
 
-    /// The caps of its access units here.
+    /// The caps of access units with this codec.
     pub fn caps(self) -> String {
         format!(
             "video/x-{},stream-format=byte-stream,alignment=au",
@@ -32,7 +32,7 @@ impl Codec {
         )
     }
 
-    /// Without frames that wait for later ones, as in cameras.
+    /// Uses no frames that depend on later ones, like cameras.
     fn encoder(self, key_interval: u32, bitrate: u32) -> String {
         let encoder = match self {
             Self::H264 => "x264enc",
@@ -45,16 +45,37 @@ impl Codec {
     }
 }
 
-/// What a camera sends: `NAME=CLIP[,size=WxH][,rate=FPS][,codec=h264|h265]`.
+/// The transports that a camera offers. It answers requests for others with 461.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Both,
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    pub fn lower(self) -> gst_rtsp::RTSPLowerTrans {
+        use gst_rtsp::RTSPLowerTrans;
+        match self {
+            Self::Both => RTSPLowerTrans::TCP | RTSPLowerTrans::UDP,
+            Self::Tcp => RTSPLowerTrans::TCP,
+            Self::Udp => RTSPLowerTrans::UDP,
+        }
+    }
+}
+
+/// What a camera sends:
+/// `NAME=CLIP[,size=WxH][,rate=FPS][,codec=h264|h265][,transport=both|tcp|udp]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     pub name: String,
-    /// A file, or the name of one in the folder of the media.
+    /// The path of a file, or the name of one in the media folder.
     pub clip: String,
     pub width: u32,
     pub height: u32,
     pub rate: u32,
     pub codec: Codec,
+    pub transport: Transport,
 }
 
 impl FromStr for Spec {
@@ -72,6 +93,7 @@ impl FromStr for Spec {
             height: 360,
             rate: 25,
             codec: Codec::H264,
+            transport: Transport::Both,
         };
         spec.change(changes)?;
         Ok(spec)
@@ -108,7 +130,15 @@ impl Spec {
                         _ => bail!("`{change}`: h264 or h265"),
                     }
                 }
-                _ => bail!("`{key}`: clip, size, rate or codec"),
+                "transport" => {
+                    self.transport = match value {
+                        "both" => Transport::Both,
+                        "tcp" => Transport::Tcp,
+                        "udp" => Transport::Udp,
+                        _ => bail!("`{change}`: both, tcp or udp"),
+                    }
+                }
+                _ => bail!("`{key}`: clip, size, rate, codec or transport"),
             }
         }
         Ok(())
@@ -119,12 +149,12 @@ impl Spec {
 pub struct Clip {
     pub codec: Codec,
     pub rate: u32,
-    /// The first is a key frame; the others are flagged DELTA_UNIT.
+    /// The first is a key frame. All others have the flag DELTA_UNIT.
     pub frames: Vec<gst::Buffer>,
 }
 
 impl Clip {
-    /// Reads the encoded clip from `cache`, where it is put the first time.
+    /// Reads the encoded clip from `cache`. Encodes it there first if it is missing.
     pub fn load(spec: &Spec, media: &Path, cache: &Path) -> Result<Self> {
         let source = [PathBuf::from(&spec.clip), media.join(&spec.clip)]
             .into_iter()
@@ -171,7 +201,7 @@ fn encode(spec: &Spec, source: &Path, file: &Path) -> Result<()> {
         codec,
         ..
     } = *spec;
-    // Twelve pixels a bit: sharp, and little enough for many cameras on one machine.
+    // Twelve pixels per bit: sharp, and small enough for many cameras on one machine.
     let bitrate = (width * height * rate / 12 / 1000).max(100);
     let pipeline = gst::parse::launch(&format!(
         "filesrc name=source ! decodebin ! videoconvert ! videoscale add-borders=true ! videorate ! \
@@ -211,7 +241,7 @@ fn access_units(codec: Codec, file: &Path) -> Result<Vec<gst::Buffer>> {
     let mut frames = Vec::new();
     while let Ok(sample) = sink.pull_sample() {
         let buffer = sample.buffer().context("a sample without a buffer")?;
-        // A copy of the bytes, so that the file's own memory goes.
+        // A copy of the bytes, so that the file's memory is released.
         let mut own = gst::Buffer::from_slice(buffer.map_readable()?.to_vec());
         if buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
             own.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
@@ -223,7 +253,7 @@ fn access_units(codec: Codec, file: &Path) -> Result<Vec<gst::Buffer>> {
         frames
             .first()
             .is_some_and(|first| !first.flags().contains(gst::BufferFlags::DELTA_UNIT)),
-        "no key frame at the beginning; remove the file to have it made again"
+        "no key frame at the beginning; remove the file so that it is encoded again"
     );
     Ok(frames)
 }

@@ -1,21 +1,21 @@
-//! The commands that the server reads from its standard input, a line each.
+//! The commands that the server reads from its standard input, one per line.
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::serve::Serving;
 
 pub const HELP: &str = "\
-Commands, a line each on standard input; each is answered by a line `ok …` or `error: …`:
-  set CAMERA KEY=VALUE[,…]    another clip, size, rate or codec from now on
-  jump CAMERA SECONDS         timestamps jump by so much (may be negative)
-  garbage CAMERA on|off       random bytes in place of the payload
-  loss CAMERA SHARE           packets are lost (0.2: one in five)
-  stall CAMERA on|off         nothing is sent, connections stay
-  disconnect [CAMERA]         cut off its viewers, or all
-  clients                     how many connections there are
-  sent CAMERA                 how many frames were sent";
+Commands on standard input, one per line; the answer to each is a line `ok …` or `error: …`:
+  set CAMERA KEY=VALUE[,…]    change clip, size, rate, codec or transport
+  jump CAMERA SECONDS         make timestamps jump (may be negative)
+  garbage CAMERA on|off       send random bytes as payload
+  loss CAMERA SHARE           lose this share of the packets (0.2: one in five)
+  stall CAMERA on|off         send nothing, but keep connections open
+  disconnect [CAMERA]         disconnect its viewers, or all
+  clients                     print the number of connections
+  sent CAMERA                 print the number of frames sent";
 
-/// Does what `line` says; the answer.
+/// Carries out `line`, and returns the answer.
 pub fn run(serving: &Serving, line: &str) -> Result<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match *words.as_slice() {

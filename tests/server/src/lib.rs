@@ -1,7 +1,7 @@
-//! Cameras for tests: GStreamer's RTSP server with real clips, encoded once and sent in a loop, and
-//! with the faults that cameras have.
+//! Cameras for tests: GStreamer's RTSP server with real clips, which are encoded once and sent in a
+//! loop, and with the faults of real cameras.
 //!
-//! The server is a process of its own, so that it can be killed like a camera that loses its power;
+//! The server is a separate process, so that it can be killed like a camera that loses power.
 //! [`Server`] runs it.
 
 pub mod camera;

@@ -17,7 +17,7 @@ use face_rtsp_server::serve::{Serving, Settings};
 #[derive(Parser)]
 #[command(after_help = commands::HELP)]
 struct Args {
-    /// NAME=CLIP[,size=640x360][,rate=25][,codec=h264|h265]
+    /// NAME=CLIP[,size=640x360][,rate=25][,codec=h264|h265][,transport=both|tcp|udp]
     #[arg(required = true)]
     cameras: Vec<Spec>,
 
@@ -36,7 +36,7 @@ struct Args {
     #[arg(long, requires = "username")]
     password: Option<String>,
 
-    /// End with the standard input, so that no server outlives its test
+    /// Exit at the end of standard input, so that no server outlives its test
     #[arg(long)]
     until_eof: bool,
 
@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, default_value_os_t = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../media"))]
     media: PathBuf,
 
-    /// Folder for encoded clips; by default `clips` beside the program
+    /// Folder for encoded clips; by default `clips` next to the program
     #[arg(long)]
     cache: Option<PathBuf>,
 }

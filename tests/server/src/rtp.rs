@@ -1,18 +1,18 @@
-//! Faults of RTP packets: lost, shifted in time, full of rubbish.
+//! Faults of RTP packets: loss, shifted timestamps, random payload.
 
 use rand::{Rng, RngExt};
 
-/// Bytes of an RTP header without extensions or contributors, which is what payloaders write.
+/// Bytes of an RTP header without extensions or contributors, as payloaders write it.
 const HEADER: usize = 12;
 
-/// Ticks of video's RTP clock in a second.
+/// Ticks per second of the RTP clock for video.
 const CLOCK: f64 = 90_000.0;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Faults {
-    /// The payload is random bytes; the headers stay as they are.
+    /// Whether the payload is random bytes. Headers stay unchanged.
     pub garbage: bool,
-    /// The share of packets that is lost, 0 to 1.
+    /// The share of packets that are lost, 0 to 1.
     pub loss: f64,
     /// Added to the timestamps, in seconds.
     pub shift: f64,
@@ -23,14 +23,14 @@ impl Faults {
         *self != Self::default()
     }
 
-    /// What becomes of a packet; `None` if it is lost.
+    /// Applies the faults to a packet. Returns `None` if it is lost.
     pub fn apply(&self, packet: &[u8], rng: &mut impl Rng) -> Option<Vec<u8>> {
         if self.loss > 0.0 && rng.random::<f64>() < self.loss {
             return None;
         }
         let mut packet = packet.to_vec();
         if let Some(timestamp) = packet.get_mut(4..8) {
-            // The clock wraps around, also the one of a camera that runs backwards.
+            // The clock wraps around, even that of a camera whose time runs backwards.
             let ticks = (self.shift * CLOCK) as i64 as u32;
             let old = u32::from_be_bytes([timestamp[0], timestamp[1], timestamp[2], timestamp[3]]);
             timestamp.copy_from_slice(&old.wrapping_add(ticks).to_be_bytes());

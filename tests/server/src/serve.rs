@@ -12,16 +12,16 @@ use gst_rtsp_server::{RTSPFilterResult, RTSPMedia, RTSPMediaFactory, RTSPServer}
 use crate::camera::Camera;
 use crate::clip::{Clip, Codec, Spec};
 
-/// Who is let in where there is a password.
+/// The role of viewers who know the password.
 const ROLE: &str = "viewer";
 
 pub struct Settings {
     pub address: String,
-    /// 0: a free one.
+    /// 0 picks a free port.
     pub port: u16,
     pub credentials: Option<(String, String)>,
     pub media: PathBuf,
-    /// Where encoded clips are kept.
+    /// The folder of encoded clips.
     pub cache: PathBuf,
 }
 
@@ -37,7 +37,7 @@ struct Mount {
 }
 
 impl Serving {
-    /// Listens; somebody must run the default main loop.
+    /// Starts listening. The caller must run the default main loop.
     pub fn start(settings: Settings, specs: Vec<Spec>) -> Result<Self> {
         ensure!(!specs.is_empty(), "no NAME=CLIP");
         let server = RTSPServer::new();
@@ -59,7 +59,7 @@ impl Serving {
             let factory = RTSPMediaFactory::new();
             factory.set_shared(true);
             factory.set_launch(&launch(spec.codec));
-            factory.set_protocols(gst_rtsp::RTSPLowerTrans::TCP | gst_rtsp::RTSPLowerTrans::UDP);
+            factory.set_protocols(spec.transport.lower());
             if settings.credentials.is_some() {
                 let allowed = gst::Structure::builder(ROLE)
                     .field(gst_rtsp_server::RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
@@ -108,25 +108,26 @@ impl Serving {
             .map(|(name, mount)| (name.as_str(), &mount.camera))
     }
 
-    /// Another clip, size, rate or codec. Viewers go on watching, unless it is another codec, for which
-    /// they have to connect anew.
+    /// Changes a camera's clip, size, rate, codec or transport. Viewers stay connected, except that
+    /// a new codec or transport requires them to reconnect.
     pub fn change(&self, name: &str, changes: &str) -> Result<()> {
         let mount = self.mount(name)?;
         let old = mount.camera.spec();
         let mut spec = old.clone();
         spec.change(changes)?;
         let clip = Clip::load(&spec, &self.settings.media, &self.settings.cache)?;
-        let codec = spec.codec;
-        if codec != old.codec {
-            // First, so that nothing of the new codec goes through the old payloader.
+        let (codec, transport) = (spec.codec, spec.transport);
+        if (codec, transport) != (old.codec, old.transport) {
+            // First, so that no data of the new codec reaches the old payloader.
             mount.factory.set_launch(&launch(codec));
+            mount.factory.set_protocols(transport.lower());
             self.disconnect(Some(name))?;
         }
         mount.camera.replace(spec, clip);
         Ok(())
     }
 
-    /// Cuts off the viewers of one camera, or all.
+    /// Disconnects the viewers of one camera, or of all.
     pub fn disconnect(&self, name: Option<&str>) -> Result<usize> {
         let path = name.map(path);
         let mut count = 0;
@@ -145,7 +146,7 @@ impl Serving {
                 RTSPFilterResult::Keep
             }
         }));
-        // Else their media would live on until the sessions time out.
+        // Otherwise their media would live until the sessions time out.
         let sessions = self.server.session_pool().context("no sessions")?;
         sessions.filter(Some(&mut |_, session| {
             if watches(session) {
@@ -157,7 +158,7 @@ impl Serving {
         Ok(count)
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub fn clients(&self) -> usize {
         self.server.client_filter(None).len()
     }
@@ -169,7 +170,8 @@ fn path(name: &str) -> String {
 
 fn launch(codec: Codec) -> String {
     let name = codec.name();
-    // Half a minute of frames at most wait for a viewer who asked and then never came.
+    // Keeps at most half a minute of frames for a viewer that requested the stream but never plays
+    // it.
     format!(
         "( appsrc name=source is-live=true format=time max-buffers=900 max-bytes=0 leaky-type=upstream \
          caps={} ! rtp{name}pay name=pay0 pt=96 config-interval=-1 )",
@@ -177,9 +179,9 @@ fn launch(codec: Codec) -> String {
     )
 }
 
-/// Lets the camera feed a pipeline that was made for the first viewer.
+/// Makes the camera feed a pipeline that was created for its first viewer.
 fn configure(camera: &Arc<Camera>, media: &RTSPMedia) -> Result<()> {
-    // The camera has its own pace; a sink that waited for timestamps would wait for ever when they jump.
+    // The camera sets the pace. A sink that waits for timestamps would wait for ever after a jump.
     media.set_rate_control(false);
     let bin = media
         .element()

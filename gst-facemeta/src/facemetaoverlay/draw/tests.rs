@@ -18,7 +18,7 @@ fn mark(rect: Rect, name: &str) -> Mark {
 
 fn draw(size: (u32, u32), marks: &[Mark]) -> Vec<Overlay> {
     let overlays = Painter::default()
-        .draw(size, marks, "Sans", 1.0)
+        .draw(size, PixelShape::SQUARE, marks, "Sans", 1.0)
         .expect("cairo draws");
     for overlay in &overlays {
         let surface = &overlay.surface;
@@ -40,7 +40,7 @@ fn area(overlay: &Overlay) -> Area {
     )
 }
 
-/// Alpha at a pixel of the frame.
+/// The alpha value at a pixel of the frame.
 fn alpha(overlay: &Overlay, x: u32, y: u32) -> u8 {
     let at = ((y - overlay.y) * overlay.surface.width + (x - overlay.x)) * 4;
     let bytes = (*overlay.surface).as_ref();
@@ -208,7 +208,7 @@ fn a_label_is_drawn_once() {
     let mut painter = Painter::default();
     let mut draw = |name: &str| {
         let marks = [mark(Rect::new(100.0, 100.0, 80.0, 90.0), name)];
-        let found = painter.draw((640, 480), &marks, "Sans", 1.0);
+        let found = painter.draw((640, 480), PixelShape::SQUARE, &marks, "Sans", 1.0);
         found.expect("cairo draws").swap_remove(1).surface
     };
     let first = draw("penny");
@@ -226,9 +226,36 @@ fn more_faces_than_can_be_told_apart_are_left_out() {
         let rect = |i: usize| Rect::new((i % 100) as f64, (i / 100) as f64, side, side);
         (0..count).map(|i| mark(rect(i), "")).collect::<Vec<_>>()
     };
-    // Each as large as the frame.
+    // Each mark is as large as the frame.
     let found = draw((640, 480), &marks(200, 9000.0));
     assert_eq!(found.len() as i64, MOST_FRAMES);
     let found = draw((640, 480), &marks(MOST_MARKS + 5, 3.0));
     assert_eq!(found.len(), MOST_MARKS);
+}
+
+#[test]
+fn labels_keep_their_proportions_on_pixels_that_are_not_square() {
+    let label = |size, numerator, denominator| {
+        let marks = [mark(Rect::new(100.0, 100.0, 60.0, 60.0), "Anna")];
+        let found = Painter::default()
+            .draw(
+                size,
+                PixelShape::new(numerator, denominator),
+                &marks,
+                "Sans",
+                1.0,
+            )
+            .expect("cairo draws");
+        let surface = &found.last().expect("a label").surface;
+        (surface.width, surface.height)
+    };
+    let (width, height) = label((640, 480), 1, 1);
+    let close = |a: u32, b: u32| a.abs_diff(b) <= 1;
+    let (narrow, same) = label((320, 480), 2, 1);
+    assert!(
+        close(narrow, width / 2) && close(same, height),
+        "{narrow}x{same}"
+    );
+    let (same, low) = label((640, 240), 1, 2);
+    assert!(close(same, width) && close(low, height / 2), "{same}x{low}");
 }

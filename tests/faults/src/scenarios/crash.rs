@@ -1,4 +1,4 @@
-//! Processes that end in the middle of writing, and a clock that is set.
+//! Processes that are killed while they write, and a clock that is changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::live::{START, facepipe};
 use crate::report::Row;
 use crate::scene::{Scene, Trial, VICTIM};
 
-/// Kills facepipe again and again while it writes lines, segments, events and the queue of a webhook.
+/// Kills facepipe again and again while it writes lines, segments, events and a webhook's queue.
 pub fn outputs(trial: &Trial) -> Result<Row> {
     let hook = Hook::start()?;
     let mut rng = StdRng::seed_from_u64(trial.seed);
     let mut scene = Scene::prepared(trial, Scene::options(), "tcp", &mut |site| {
-        // Small files, so that every kill may hit a change of file, and events all the time.
+        // Small files, so that a kill may hit a change of files, and constant events.
         site.cameras[0] += &format!(
             "jsonl = {{ path = \"out/{VICTIM}.jsonl\", max-size = \"20 kB\" }}\n\
              segments = {{ folder = \"out/segments\", length = \"1s\" }}\n\
@@ -36,11 +36,11 @@ pub fn outputs(trial: &Trial) -> Result<Row> {
     let out = scene.site.path("out");
     let kills = if trial.quick { 3 } else { 20 };
     let (mut torn, mut longest) = (0, Duration::ZERO);
-    // The files that a kill may have cut off.
+    // The files that a kill may have truncated.
     let mut cut = BTreeSet::new();
     for kill in 0..kills {
         hook.refuse(kill % 2 == 0);
-        // The camera goes and comes, which are events.
+        // The camera goes and comes back, which makes events.
         scene.victim.command(&format!("disconnect {VICTIM}"))?;
         sleep(Duration::from_millis(rng.random_range(200..2500)));
         scene.live.kill();
@@ -106,32 +106,32 @@ pub fn outputs(trial: &Trial) -> Result<Row> {
     }
     ensure!(playable > 0, "no segment plays");
     let happened = format!(
-        "{kills} kills: {count} whole lines in {files} files ({torn} torn ends were cut off), \
+        "{kills} kills: {count} whole lines in {files} files ({torn} torn ends removed), \
          {playable} segments play, {unplayable} were cut off within their first second, \
          {delivered} events delivered, {missing} missing"
     );
     scene.finish(
-        "kill -9 while writing everything",
+        "kill -9 while everything is written",
         happened,
         longest,
         "the second before".into(),
     )
 }
 
-/// Changes with every line that is written, also where the file is begun anew.
+/// Changes with every line written, even if the file starts over.
 fn stamp(path: &Path) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).map_or((0, 0), |file| (file.ino(), file.len()))
 }
 
-/// An event by its own id, or by all of it.
+/// Identifies an event by its id, or by its whole content.
 fn key(event: &Value) -> String {
     event["id"]
         .as_str()
         .map_or_else(|| event.to_string(), Into::into)
 }
 
-/// The files of lines in a folder.
+/// The JSON Lines files in a folder.
 fn jsonl(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -139,7 +139,7 @@ fn jsonl(folder: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The segments below a folder of outputs, the one written last at the end.
+/// The segments below a folder of outputs; the last written one is last.
 fn segments(out: &Path) -> Result<Vec<PathBuf>> {
     let folder = out.join("segments");
     if !folder.is_dir() {
@@ -165,7 +165,7 @@ fn plays(path: &Path) -> Result<bool> {
     Ok(played.status.success())
 }
 
-/// Kills `facepipe gallery add` and `enroll` in the middle; the gallery must be readable at all times.
+/// Kills `facepipe gallery add` and `enroll` while they run. The gallery must always be readable.
 pub fn gallery(trial: &Trial) -> Result<Row> {
     let mut rng = StdRng::seed_from_u64(trial.seed);
     let folder = tempfile::tempdir()?;
@@ -199,7 +199,7 @@ pub fn gallery(trial: &Trial) -> Result<Row> {
     };
     let start = Instant::now();
     ensure!(writing(0)?.output()?.status.success(), "gallery add");
-    // Kills all along the way, the last ones about when it is written.
+    // Kills are spread over the run; the last ones come about when the gallery is written.
     let usual = start.elapsed().as_millis() as u64;
     for kill in 0..kills {
         let mut process = writing(kill)?
@@ -231,7 +231,7 @@ pub fn gallery(trial: &Trial) -> Result<Row> {
     Ok(Row {
         fault: "kill -9 while a gallery is written".into(),
         happened: format!(
-            "{killed} kills, {done} came too late: readable each time, {} temporary files left",
+            "{killed} kills, {done} more came too late; readable each time, {} temporary files left",
             left - 2
         ),
         good_again: Some(Duration::ZERO),
@@ -246,7 +246,7 @@ pub fn no_faketime() -> Option<String> {
     (!Path::new(FAKETIME).exists()).then(|| "no libfaketime (Debian: libfaketime)".into())
 }
 
-/// The wall clock is set ahead and back, for facepipe alone.
+/// Sets the wall clock ahead and back, for facepipe only.
 pub fn clock(trial: &Trial) -> Result<Row> {
     let clock = tempfile::NamedTempFile::new()?;
     fs::write(clock.path(), "+0")?;
@@ -256,7 +256,7 @@ pub fn clock(trial: &Trial) -> Result<Row> {
             ("LD_PRELOAD", FAKETIME),
             ("FAKETIME_TIMESTAMP_FILE", &file),
             ("FAKETIME_NO_CACHE", "1"),
-            // A clock that is set leaves the monotonic one alone.
+            // Setting a clock does not change the monotonic one.
             ("DONT_FAKE_MONOTONIC", "1"),
         ] {
             site.env.push((name.into(), value.into()));
@@ -270,7 +270,7 @@ pub fn clock(trial: &Trial) -> Result<Row> {
         let (pause, count) = scene
             .lines
             .longest_pause(Duration::from_secs(trial.stall + 3))?;
-        ensure!(count > 0, "no frames after {step}");
+        ensure!(count > 0, "no frames after the clock was set to {step}");
         longest = longest.max(pause);
         let since = Instant::now();
         scene.good_again(since, |line| {
@@ -282,7 +282,7 @@ pub fn clock(trial: &Trial) -> Result<Row> {
         days.insert(day.unwrap_or_default().to_owned());
     }
     ensure!(days.len() > 1, "the clock was not set: {days:?}");
-    ensure!(scene.reconnects()? == 0, "the camera was connected again");
+    ensure!(scene.reconnects()? == 0, "the camera reconnected");
     let happened = format!(
         "no reconnect, longest pause {:.1} s; lines carry the new time",
         longest.as_secs_f64()

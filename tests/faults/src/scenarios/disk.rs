@@ -1,4 +1,4 @@
-//! A disk that is full: a small file system in memory, mounted for this process alone.
+//! A full disk: a small file system in memory, mounted only for this process.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -45,7 +45,7 @@ pub fn full(trial: &Trial) -> Result<Row> {
     let time = trial.seconds(15, 3);
     sleep(time);
     let more = scene.live.frames(VICTIM)? - frames;
-    ensure!(more > 0, "the camera stands still while its disk is full");
+    ensure!(more > 0, "no frames are analysed while the disk is full");
     let metrics = scene.live.metrics()?;
     let errors = metrics.of("facepipe_output_errors_total", VICTIM);
     let (whole, _) = check(&disk.join("victim.jsonl"))?;
@@ -60,15 +60,20 @@ pub fn full(trial: &Trial) -> Result<Row> {
         "{lines} lines, {torn} bytes torn"
     );
     let happened = format!(
-        "{more} frames were analysed meanwhile, {errors} losses counted; all {lines} lines are whole"
+        "{more} frames were analysed in that time, {errors} losses were counted; all {lines} lines are whole"
     );
     let fault = format!("disk full for {} s", time.as_secs());
-    let row = scene.finish(fault, happened, good, "what was written meanwhile".into());
+    let row = scene.finish(
+        fault,
+        happened,
+        good,
+        "everything written in that time".into(),
+    );
     let _ = Command::new("umount").arg("--lazy").arg(&disk).status();
     row
 }
 
-/// Takes all the space that is left.
+/// Fills the remaining space.
 fn fill(path: &Path) -> Result<()> {
     let mut file = File::create(path)?;
     for size in [1 << 16, 1 << 9, 1] {

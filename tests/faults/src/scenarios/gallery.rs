@@ -1,4 +1,4 @@
-//! A gallery that is replaced by something that is none.
+//! A gallery that is replaced by junk.
 
 use std::fs;
 use std::thread::sleep;
@@ -34,16 +34,16 @@ pub fn junk(trial: &Trial) -> Result<Row> {
         good[..good.len() / 2].to_vec(),
         [&good[..8], &vec![b'{'; 1 << 20][..]].concat(),
     ] {
-        // In place, as an editor or a copy that broke off would.
+        // Written in place, like by an editor or an interrupted copy.
         fs::write(&gallery, junk)?;
         sleep(Duration::from_millis(1500));
-        // Still the one that was read last.
+        // Recognition goes on with the gallery that was read last.
         scene.lines.poll()?;
         scene.good_again(Instant::now(), named("anna"))?;
         kinds += 1;
     }
-    ensure!(scene.reconnects()? == 0, "the camera was connected again");
-    // A camera that connects anew needs a gallery that can be read.
+    ensure!(scene.reconnects()? == 0, "the camera reconnected");
+    // A camera that reconnects needs a readable gallery.
     scene.victim.command(&format!("disconnect {VICTIM}"))?;
     sleep(Duration::from_secs(3));
     let frames = scene.live.frames(VICTIM)?;
@@ -55,14 +55,14 @@ pub fn junk(trial: &Trial) -> Result<Row> {
     let log = scene.site.log();
     ensure!(
         log.contains("live.safetensors"),
-        "the log says nothing of it"
+        "the log does not mention it"
     );
     let happened = format!(
-        "{kinds} kinds of junk: warned, went on with the gallery in use; a camera that connected again meanwhile waited \
-         for a good one"
+        "{kinds} kinds of junk: a warning for each, and the gallery in use stayed; a camera that reconnected waited \
+         for a good gallery"
     );
     scene.finish(
-        "gallery replaced by junk, then a good one",
+        "gallery replaced by junk, then by a good one",
         happened,
         good,
         "nothing".into(),

@@ -15,7 +15,7 @@ use crate::scene::Trial;
 /// A fault that can be tried.
 pub struct Fault {
     pub name: &'static str,
-    /// Why it cannot be tried here, if it cannot.
+    /// Returns why it cannot be tried here, if so.
     pub obstacle: fn() -> Option<String>,
     pub run: fn(&Trial) -> Result<Row>,
 }
@@ -28,7 +28,7 @@ const fn anywhere(name: &'static str, run: fn(&Trial) -> Result<Row>) -> Fault {
     }
 }
 
-/// All, in the order of the table.
+/// All faults, in the order of the table.
 pub const ALL: &[Fault] = &[
     anywhere("server killed", stream::server_killed),
     anywhere("connection closed", stream::disconnected),

@@ -1,6 +1,6 @@
-//! Faults of the network between camera and facepipe: a real one, of two interfaces, with the server
-//! in a network namespace of its own. `run.sh` runs all this in a namespace, too, so that nothing of
-//! the machine's own network is touched.
+//! Faults of the network between camera and facepipe. The network is a real one with two
+//! interfaces, and the server runs in its own network namespace. `run.sh` runs all of this in a
+//! namespace, too, so it does not touch the machine's own network.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -15,7 +15,7 @@ use crate::scene::{Scene, Trial, VICTIM};
 const HERE: &str = "10.77.0.1";
 const THERE: &str = "10.77.0.2";
 
-/// Set by `run.sh` in the namespace that it makes.
+/// Set by `run.sh` in its namespace.
 const ISOLATED: &str = "FACE_FAULTS_ISOLATED";
 
 pub fn obstacle() -> Option<String> {
@@ -27,7 +27,7 @@ pub fn obstacle() -> Option<String> {
     })
 }
 
-/// Why there is no namespace, if there is none.
+/// Why namespaces cannot be used here, if so.
 pub fn isolation() -> Option<String> {
     std::env::var_os(ISOLATED)
         .is_none()
@@ -48,14 +48,14 @@ fn run(line: &str) -> Result<()> {
     Ok(())
 }
 
-/// A scene whose victim is behind a network interface.
+/// A scene with the victim behind a network interface.
 fn scene(trial: &Trial, transport: &str) -> Result<Scene> {
     let mut options = Scene::options();
     options.address = "0.0.0.0".into();
     options.wrapper = vec!["unshare".into(), "--net".into()];
     let victim = Server::start(options)?;
     let id = victim.id().context("a running server")?;
-    // The interfaces go with the namespace of an earlier server, but not at once.
+    // The interfaces of an earlier server go with its namespace, but not at once.
     let _ = run("ip link del near");
     run(&format!(
         "ip link add near type veth peer name far netns {id}"
@@ -89,9 +89,12 @@ pub fn cut(trial: &Trial) -> Result<Row> {
     let tries = scene.reconnects()?;
     run("ip link set near up")?;
     let good = scene.good_again(Instant::now(), |_| true)?;
-    let happened = format!("noticed after {} s, {tries} tries meanwhile", trial.stall);
+    let happened = format!(
+        "noticed after {} s, {tries} attempts to reconnect",
+        trial.stall
+    );
     let fault = format!("network cut for {} s", away.as_secs());
-    scene.finish(fault, happened, good, "frames of the outage".into())
+    scene.finish(fault, happened, good, "frames during the outage".into())
 }
 
 pub fn loss_udp(trial: &Trial) -> Result<Row> {
@@ -99,7 +102,7 @@ pub fn loss_udp(trial: &Trial) -> Result<Row> {
         trial,
         "udp",
         "20 % packet loss, UDP",
-        "frames that needed them",
+        "frames that needed the lost packets",
     )
 }
 
@@ -108,7 +111,7 @@ pub fn loss_tcp(trial: &Trial) -> Result<Row> {
         trial,
         "tcp",
         "20 % packet loss, TCP",
-        "nothing, or what came too late",
+        "nothing, or frames that arrived too late",
     )
 }
 
@@ -122,7 +125,7 @@ fn loss(trial: &Trial, transport: &str, fault: &'static str, lost: &str) -> Resu
     run(&format!("iptables -D {rule}"))?;
     let good = scene.good_again(Instant::now(), |_| true)?;
     let happened = format!(
-        "{:.1} of 15 frames a second came, longest pause {:.1} s, {tries} reconnects",
+        "{:.1} of 15 frames per second arrived, longest pause {:.1} s, {tries} reconnects",
         count as f64 / time.as_secs_f64(),
         pause.as_secs_f64()
     );

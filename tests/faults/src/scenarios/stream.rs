@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::report::Row;
 use crate::scene::{Scene, Trial, VICTIM};
 
-const NOTHING: &str = "frames of the outage";
+const NOTHING: &str = "frames during the outage";
 
 pub fn server_killed(trial: &Trial) -> Result<Row> {
     let mut scene = Scene::start(trial, Scene::options(), "tcp")?;
@@ -19,7 +19,7 @@ pub fn server_killed(trial: &Trial) -> Result<Row> {
     let good = scene.good_again(Instant::now(), |_| true)?;
     let tries = scene.reconnects()?;
     ensure!(tries > 0, "no reconnect was counted");
-    let happened = format!("refused, tried again {tries} times, connected");
+    let happened = format!("refused, {tries} attempts to reconnect, connected");
     scene.finish(
         format!("server killed, back after {} s", away.as_secs()),
         happened,
@@ -32,11 +32,11 @@ pub fn disconnected(trial: &Trial) -> Result<Row> {
     let mut scene = Scene::start(trial, Scene::options(), "tcp")?;
     scene.victim.command(&format!("disconnect {VICTIM}"))?;
     let since = Instant::now();
-    // What was on the way may still come.
+    // Frames in transit may still arrive.
     sleep(Duration::from_millis(400));
     scene.lines.poll()?;
     let good = scene.good_again(since, |_| true)?;
-    let happened = format!("connected again, {} times", scene.reconnects()?);
+    let happened = format!("connected again; reconnects: {}", scene.reconnects()?);
     scene.finish(
         "connection closed by the camera",
         happened,
@@ -53,9 +53,9 @@ pub fn hangs(trial: &Trial) -> Result<Row> {
     ensure!(tries > 0, "a silent camera was not noticed");
     scene.victim.command(&format!("stall {VICTIM} off"))?;
     let good = scene.good_again(Instant::now(), |_| true)?;
-    let happened = format!("noticed after {} s, connected again", trial.stall);
+    let happened = format!("noticed after {} s, reconnected", trial.stall);
     scene.finish(
-        "camera sends nothing, connection stays",
+        "camera sends nothing, connection stays open",
         happened,
         good,
         NOTHING.into(),
@@ -70,7 +70,7 @@ pub fn rtp_loss(trial: &Trial) -> Result<Row> {
     scene.victim.command(&format!("loss {VICTIM} 0"))?;
     let good = scene.good_again(Instant::now(), |_| true)?;
     let happened = format!(
-        "{} of 15 frames a second came, longest pause {:.1} s",
+        "{} of 15 frames per second arrived, longest pause {:.1} s",
         count as u64 / time.as_secs(),
         pause.as_secs_f64()
     );
@@ -78,7 +78,7 @@ pub fn rtp_loss(trial: &Trial) -> Result<Row> {
         "20 % of the RTP packets lost",
         happened,
         good,
-        "frames that needed them".into(),
+        "frames that needed the lost packets".into(),
     )
 }
 
@@ -95,7 +95,7 @@ pub fn resolution(trial: &Trial) -> Result<Row> {
     let since = Instant::now();
     let larger = scene.good_again(since, |line| line["width"] == 960)?;
     let happened = format!(
-        "went on in the new size, {} reconnects",
+        "continued in the new size, {} reconnects",
         scene.reconnects()?
     );
     let fault = "resolution changes (640x360, 320x180, 960x540)";
@@ -109,7 +109,7 @@ pub fn codec(trial: &Trial) -> Result<Row> {
     sleep(Duration::from_millis(400));
     scene.lines.poll()?;
     let good = scene.good_again(since, |_| true)?;
-    let happened = format!("connected again, {} times", scene.reconnects()?);
+    let happened = format!("connected again; reconnects: {}", scene.reconnects()?);
     scene.finish("codec changes to H.265", happened, good, NOTHING.into())
 }
 
@@ -123,8 +123,8 @@ pub fn rate(trial: &Trial) -> Result<Row> {
     let time = trial.seconds(10, 3);
     let (_, count) = scene.lines.longest_pause(time)?;
     let rate = count as f64 / time.as_secs_f64();
-    ensure!((3.5..6.5).contains(&rate), "{rate} frames a second");
-    let happened = format!("went on, {} reconnects", scene.reconnects()?);
+    ensure!((3.5..6.5).contains(&rate), "{rate} frames per second");
+    let happened = format!("continued, {} reconnects", scene.reconnects()?);
     scene.finish(
         "frame rate changes from 15 to 5",
         happened,
@@ -149,7 +149,7 @@ fn jump(trial: &Trial, fault: &'static str, seconds: f64) -> Result<Row> {
         .lines
         .longest_pause(Duration::from_secs(trial.stall + 5))?;
     scene.good_again(since, |_| true)?;
-    // From frame to frame, as there is no end of the fault.
+    // Measured between frames, since the fault has no end.
     let interrupted = pause > Duration::from_secs(1);
     let happened = format!(
         "{} reconnects, longest pause {:.1} s",
@@ -161,7 +161,7 @@ fn jump(trial: &Trial, fault: &'static str, seconds: f64) -> Result<Row> {
         happened,
         if interrupted { pause } else { Duration::ZERO },
         if interrupted {
-            "frames of the pause"
+            "frames during the pause"
         } else {
             "nothing"
         }
@@ -176,6 +176,11 @@ pub fn garbage(trial: &Trial) -> Result<Row> {
     let tries = scene.reconnects()?;
     scene.victim.command(&format!("garbage {VICTIM} off"))?;
     let good = scene.good_again(Instant::now(), |_| true)?;
-    let happened = format!("no frames, tried again {tries} times");
-    scene.finish("garbage behind a good SDP", happened, good, NOTHING.into())
+    let happened = format!("no frames, {tries} attempts to reconnect");
+    scene.finish(
+        "random bytes as payload, with a valid SDP",
+        happened,
+        good,
+        NOTHING.into(),
+    )
 }

@@ -1,8 +1,8 @@
-//! GStreamer's objects, as its leaks tracer lists them.
+//! GStreamer's live objects, as listed by its leaks tracer.
 
 use std::collections::BTreeMap;
 
-/// Set for facepipe.
+/// The environment for facepipe.
 pub const ENVIRONMENT: [(&str, &str); 4] = [
     ("GST_TRACERS", "leaks"),
     // SIGUSR1 lists the living objects.
@@ -11,10 +11,10 @@ pub const ENVIRONMENT: [(&str, &str); 4] = [
     ("FACEPIPE_LOG", "info,gstreamer=trace"),
 ];
 
-/// Numbers of living objects by type.
+/// The number of live objects of each type.
 pub type Objects = BTreeMap<String, usize>;
 
-/// Reads the list in a part of the log.
+/// Parses the list in a part of the log.
 pub fn objects(log: &str) -> Objects {
     let mut objects = Objects::new();
     for line in log.lines().filter(|line| line.contains("object-alive")) {
@@ -29,8 +29,8 @@ pub fn objects(log: &str) -> Objects {
     objects
 }
 
-/// Types of which there are more than before, in `(type, before, after)`: objects that come and go with
-/// the frames may differ by what is on the way.
+/// Types with more objects than before, as `(type, before, after)`. Objects of frames in transit
+/// come and go, so their numbers may differ.
 pub fn more(before: &Objects, after: &Objects) -> Vec<(String, usize, usize)> {
     const PASSING: [&str; 9] = [
         "GstBuffer",

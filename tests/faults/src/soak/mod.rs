@@ -21,17 +21,18 @@ use crate::live::{Live, START, Site, enroll};
 use crate::scene::CLIP;
 use crate::viewer::{self, Viewer};
 
-/// Seconds without a frame after which a camera is taken for dead.
+/// Seconds without a frame after which a camera counts as dead.
 const STALL: u64 = 5;
 
-/// Before the first fault and behind the last one: sessions of viewers who hung up end after a minute.
+/// The time before the first fault and after the last one. Sessions of viewers that hung up end
+/// after a minute.
 const QUIET: Duration = Duration::from_secs(80);
 
 const SAMPLES: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Of the faults
+    /// Seed of the faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
@@ -41,19 +42,19 @@ pub struct Args {
     #[arg(long, default_value_t = 8)]
     cameras: usize,
 
-    /// Frames a second of each camera
+    /// Frames per second of each camera
     #[arg(long, default_value_t = 10)]
     rate: u32,
 
-    /// Count GStreamer's objects before and after; slower
+    /// Count GStreamer's objects before and after (slower)
     #[arg(long)]
     leaks: bool,
 
-    /// Memory may grow by so much, in MiB an hour
+    /// Most that memory may grow, in MiB per hour
     #[arg(long, default_value_t = 30.0)]
     most_growth: f64,
 
-    /// Write the samples there, as CSV
+    /// Write the samples to this file, as CSV
     #[arg(long)]
     samples: Option<std::path::PathBuf>,
 }
@@ -64,7 +65,7 @@ struct Soak {
     site: Site,
     live: Live,
     hook: Hook,
-    /// Who looks on for some seconds.
+    /// Viewers that watch for some seconds.
     viewers: Vec<(Instant, Viewer)>,
     start: Instant,
     samples: Vec<Sample>,
@@ -75,7 +76,7 @@ fn name(camera: usize) -> String {
     format!("cam{camera}")
 }
 
-/// `true` if everything is flat and explained.
+/// Returns `true` if memory is flat and all warnings are explained.
 pub fn run(args: &Args) -> Result<bool> {
     ensure!(args.cameras > 0, "no cameras");
     let total = Duration::from_secs_f64(args.minutes * 60.0);
@@ -207,7 +208,7 @@ impl Soak {
             );
         for &camera in &cameras {
             let url = servers[camera / A_SERVER].url(&name(camera));
-            // Every other pair over UDP, every other camera as HLS.
+            // Every second pair uses UDP, and every second camera HLS.
             let transport = if camera % 4 < 2 { "tcp" } else { "udp" };
             let format = if camera % 2 == 0 { "mp4" } else { "hls" };
             let more = format!(
@@ -248,12 +249,12 @@ impl Soak {
         Ok(sample)
     }
 
-    /// Lets `time` pass, with samples.
+    /// Lets `time` pass, and takes samples.
     fn idle(&mut self, time: Duration) -> Result<()> {
         self.play(&Plan::default(), time)
     }
 
-    /// Does what the plan says, for `time`.
+    /// Carries out the plan for `time`.
     fn play(&mut self, plan: &Plan, time: Duration) -> Result<()> {
         let begun = Instant::now();
         let mut steps = plan.steps.iter().peekable();
@@ -278,7 +279,7 @@ impl Soak {
             Step::Restart(server) => self.servers[*server].restart()?,
             Step::Command(camera, text) => {
                 let server = &mut self.servers[camera / A_SERVER];
-                // One that was killed meanwhile has forgotten its faults.
+                // A server that was killed has forgotten its faults.
                 if server.id().is_some() {
                     server.command(&text.replace("{}", &name(*camera)))?;
                 }
@@ -325,7 +326,7 @@ impl Soak {
         Ok(())
     }
 
-    /// GStreamer's living objects, if they are to be counted.
+    /// GStreamer's live objects, if they are counted.
     fn objects(&mut self, args: &Args) -> Result<Option<Objects>> {
         if !args.leaks {
             return Ok(None);
@@ -345,7 +346,7 @@ impl Soak {
         }
     }
 
-    /// `true` if all are explained.
+    /// Returns `true` if all warnings are explained.
     fn print_warnings(&self, start: f64, faults: &[Fault], cameras: usize) -> Result<bool> {
         let log = self.site.log();
         let camera = |label: &str| (0..cameras).find(|&camera| name(camera) == label);

@@ -1,4 +1,4 @@
-//! What happens when, out of a seed.
+//! Makes a plan of faults from a seed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-/// What a warning can be explained by.
+/// What can explain a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     ServerKilled,
@@ -22,9 +22,9 @@ pub enum Kind {
     GalleryJunk,
     Viewer,
     HookRefuses,
-    /// No fault: new viewers and new files ask for key frames.
+    /// Not a fault: new viewers and new files request key frames.
     KeyFrame,
-    /// No fault: a camera that is connected to sends from the middle of its pictures.
+    /// Not a fault: a camera that was just connected starts in the middle of a group of pictures.
     Joined,
     /// facepipe itself ends.
     End,
@@ -34,15 +34,15 @@ pub enum Kind {
 pub enum Step {
     Kill(usize),
     Restart(usize),
-    /// To the camera's server; `{}` stands for the camera.
+    /// A command for the camera's server; `{}` stands for the camera.
     Command(usize, String),
-    /// The camera's options are changed, and the configuration is read again.
+    /// Changes the camera's options and reloads the configuration.
     Reload(usize),
-    /// The configuration is broken (or good again), and read again.
+    /// Breaks (or repairs) the configuration and reloads it.
     Configuration {
         broken: bool,
     },
-    /// A gallery of `people`, or junk.
+    /// Writes a gallery of `people`, or junk.
     Gallery {
         junk: bool,
     },
@@ -51,11 +51,11 @@ pub enum Step {
     Refuse(bool),
 }
 
-/// A fault from its begin to its end.
+/// A fault, from its beginning to its end.
 #[derive(Debug, Clone)]
 pub struct Fault {
     pub kind: Kind,
-    /// Empty: of no camera in particular.
+    /// Empty if no particular camera is affected.
     pub cameras: Vec<usize>,
     pub begin: Duration,
     pub end: Duration,
@@ -63,19 +63,19 @@ pub struct Fault {
 
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// In the order of time.
+    /// Ordered by time.
     pub steps: Vec<(Duration, Step)>,
     pub faults: Vec<Fault>,
 }
 
-/// Cameras of one server.
+/// The number of cameras per server.
 pub const A_SERVER: usize = 4;
 
-/// Seconds between the begins of two faults.
+/// Seconds between the beginnings of two faults.
 const PAUSE: std::ops::Range<f64> = 2.0..12.0;
 
-/// All that happens within `time` to so many cameras. `stall` is the time after which a camera is taken
-/// for dead, in seconds.
+/// Plans everything that happens to this many cameras within `time`. `stall` is the time, in
+/// seconds, after which a camera counts as dead.
 pub fn plan(seed: u64, time: Duration, cameras: usize, stall: f64) -> Plan {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut plan = Plan::default();
@@ -169,7 +169,7 @@ impl Plan {
                 1 => (Step::Viewer(camera, "udp"), None),
                 _ => (Step::Viewer(camera, "tcp"), None),
             },
-            // Not in the list of what is drawn.
+            // These are never drawn.
             Kind::KeyFrame | Kind::Joined | Kind::End => return,
             Kind::HookRefuses => {
                 affected.clear();

@@ -1,4 +1,4 @@
-//! What a process uses, and whether that grows.
+//! The resources of a process, and whether they grow.
 
 use std::fs;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Of the process with this id, at `time` of the run.
+    /// Samples the process with this id, at `time` of the run.
     pub fn take(process: u32, time: Duration) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/status"))
             .context("the process has ended")?;
@@ -32,7 +32,7 @@ impl Sample {
     }
 }
 
-/// The slope of the memory in MiB an hour, by least squares; `None` for fewer than three samples.
+/// The slope of the memory in MiB per hour, by least squares. `None` for fewer than three samples.
 pub fn slope(samples: &[Sample]) -> Option<f64> {
     if samples.len() < 3 {
         return None;

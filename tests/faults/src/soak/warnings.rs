@@ -1,4 +1,4 @@
-//! The warnings in a log, and which faults explain them.
+//! The warnings in a log, and the faults that explain them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::plan::{Fault, Kind};
 
-/// How long after its end a fault explains warnings: the time until the camera is taken for dead, the
-/// pauses between the tries to connect, and the minute after which the log sums up what was repeated.
+/// How long after its end a fault explains warnings: the time until the camera counts as dead, the
+/// pauses between attempts to reconnect, and the minute after which the log sums up repeated messages.
 const AFTERMATH: Duration = Duration::from_secs(90);
 
 /// Faults of the stream.
@@ -24,9 +24,10 @@ const STREAM: &[Kind] = &[
     Kind::End,
 ];
 
-/// What may be said at any time, and of what: x264enc, when a key frame is asked for soon after another;
-/// the server of annotated streams, when a viewer is asked for its password (each is, at first) and when it
-/// goes; a decoder, of pictures that refer to those before the first one.
+/// Warnings that may come at any time, with their causes: x264enc, when key frames are requested in
+/// quick succession; the server of annotated streams, when it asks a viewer for its password (it
+/// does so at first) and when the viewer leaves; a decoder, for pictures that refer to those before
+/// the first one.
 const ALWAYS: &[(&str, Kind)] = &[
     ("forced frame type", Kind::KeyFrame),
     ("not authorized to see factory path", Kind::Viewer),
@@ -36,27 +37,27 @@ const ALWAYS: &[(&str, Kind)] = &[
     ("Could not find ref with POC", Kind::Joined),
 ];
 
-/// What GStreamer's tracer says before there is a log.
+/// GStreamer's tracer prints this before the log starts.
 const TRACER: &str = "GST_TRACER";
 
-/// What a message contains, and what it can come from.
+/// What a message contains, and its possible causes.
 const EXPLANATIONS: &[(&str, &[Kind])] = &[
     ("configuration", &[Kind::BrokenConfig, Kind::Reload]),
     ("gallery", &[Kind::GalleryJunk, Kind::GalleryChanged]),
     ("webhook", &[Kind::HookRefuses]),
 ];
 
-/// All warnings of one text.
+/// All warnings with the same text.
 #[derive(Debug, Default)]
 pub struct Warning {
     pub count: usize,
     pub explained: BTreeSet<Kind>,
-    /// An example that nothing explains.
+    /// An example without an explanation.
     pub unexplained: Option<String>,
 }
 
-/// The warnings and errors of a JSON log by their texts. `start` is the begin of the plan, in seconds
-/// since 1970; `cameras` are named as in the plan.
+/// Groups the warnings and errors of a JSON log by text. `start` is the beginning of the plan, in
+/// seconds since 1970. `cameras` have the plan's names.
 pub fn explain(
     log: &str,
     start: f64,
@@ -98,7 +99,7 @@ pub fn explain(
                 && (fault.cameras.is_empty() || about.is_none_or(|c| fault.cameras.contains(&c)))
                 && when.is_some_and(|when| {
                     let since = when - start;
-                    // The log has milliseconds.
+                    // The log has a resolution of milliseconds.
                     since >= fault.begin.as_secs_f64() - 0.1
                         && since <= (fault.end + AFTERMATH).as_secs_f64()
                 })
@@ -115,14 +116,14 @@ pub fn explain(
     warnings
 }
 
-/// Seconds since 1970 of `2026-01-31T23:59:59.123Z`.
+/// The seconds since 1970 of a time such as `2026-01-31T23:59:59.123Z`.
 fn seconds(time: &str) -> Option<f64> {
     time.parse::<jiff::Timestamp>()
         .ok()
         .map(|time| time.as_millisecond() as f64 / 1000.0)
 }
 
-/// A message without what differs from one to the next.
+/// A message without the parts that vary.
 fn normal(message: &str) -> String {
     let mut text = String::new();
     for word in message.split_whitespace() {
@@ -153,8 +154,8 @@ mod tests {
 
     #[test]
     fn warnings_are_explained_by_faults_of_their_camera_in_their_time() {
-        let log = r#"{"time":"1970-01-01T00:00:12.000Z","level":"warn","camera":"a","message":"no frame came in 5 s"}
-{"time":"1970-01-01T00:00:13.000Z","level":"warn","camera":"b","message":"no frame came in 10 s"}
+        let log = r#"{"time":"1970-01-01T00:00:12.000Z","level":"warn","camera":"a","message":"no frame arrived in 5 s"}
+{"time":"1970-01-01T00:00:13.000Z","level":"warn","camera":"b","message":"no frame arrived in 10 s"}
 {"time":"1970-01-01T00:00:13.000Z","level":"info","camera":"b","message":"connected"}
 {"time":"1970-01-01T00:00:14.000Z","level":"error","message":"gallery /x/y is junk"}
 thread panicked"#;
@@ -168,7 +169,7 @@ thread panicked"#;
             ["a", "b"].iter().position(|n| *n == name)
         });
         assert_eq!(found.len(), 3);
-        let stalled = &found[": no frame came in # s"];
+        let stalled = &found[": no frame arrived in # s"];
         assert_eq!(stalled.count, 2);
         assert!(stalled.explained.contains(&Kind::Stall));
         let unexplained = stalled.unexplained.as_deref().expect("b's");

@@ -1,4 +1,0 @@
-//! `facepipe live`: its configuration.
-
-pub mod config;
-mod secret;

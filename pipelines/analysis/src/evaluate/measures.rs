@@ -1,0 +1,162 @@
+//! Computes the measures from a score.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Comparison;
+use super::score::{Score, Tally};
+
+/// The content of `--json`. Measures without a value are null, because the divisor is 0 or the
+/// result lacks the data.
+#[derive(Serialize)]
+pub struct Evaluation<'a> {
+    pub result: &'a Path,
+    pub truth: &'a Path,
+    pub iou: f64,
+    /// Labelled frames in the result. All counts refer to these and to the missing ones.
+    pub frames: u64,
+    pub frames_left_out: u64,
+    pub frames_missing: u64,
+    #[serde(flatten)]
+    pub total: Measures,
+    pub people: Vec<PersonMeasures<'a>>,
+}
+
+#[derive(Serialize)]
+pub struct PersonMeasures<'a> {
+    pub name: &'a str,
+    #[serde(flatten)]
+    pub measures: Measures,
+}
+
+#[derive(Serialize)]
+pub struct Measures {
+    pub detection: DetectionMeasures,
+    pub recognition: Option<NameMeasures>,
+    pub tracking: Option<TrackMeasures>,
+    pub age: Option<AgeMeasures>,
+    pub gender: Option<GenderMeasures>,
+}
+
+#[derive(Serialize)]
+pub struct DetectionMeasures {
+    pub labelled: u64,
+    pub found: u64,
+    pub recall: Option<f64>,
+    /// The rest is undefined for a single person, as a face where nobody is labelled belongs to
+    /// nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faces: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub struct NameMeasures {
+    /// For a person: faces with that name; in total: all faces.
+    pub faces: u64,
+    pub right: u64,
+    pub precision: Option<f64>,
+    pub labelled: u64,
+    pub named: u64,
+    pub recall: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub struct TrackMeasures {
+    pub idf1: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mota: Option<f64>,
+    pub switches: u64,
+}
+
+#[derive(Serialize)]
+pub struct AgeMeasures {
+    pub faces: u64,
+    pub mean_absolute_error: f64,
+}
+
+#[derive(Serialize)]
+pub struct GenderMeasures {
+    pub faces: u64,
+    pub accuracy: f64,
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+impl Measures {
+    /// For a person, or for all people together if `faces`, the number of all faces, is given.
+    fn new(tally: &Tally, score: &Score, faces: Option<u64>) -> Self {
+        let has_names = score.faces_named > 0;
+        let has_tracks = score.faces > 0 && score.faces_tracked == score.faces;
+        Self {
+            detection: DetectionMeasures {
+                labelled: tally.boxes,
+                found: tally.found,
+                recall: ratio(tally.found, tally.boxes),
+                faces,
+                precision: faces.and_then(|faces| ratio(tally.found, faces)),
+                f1: faces.and_then(|faces| ratio(2 * tally.found, tally.boxes + faces)),
+            },
+            recognition: has_names.then(|| NameMeasures {
+                faces: faces.unwrap_or(tally.named),
+                right: tally.named_right,
+                precision: ratio(tally.named_right, faces.unwrap_or(tally.named)),
+                labelled: tally.boxes,
+                named: tally.boxes_named,
+                recall: ratio(tally.boxes_named, tally.boxes),
+            }),
+            tracking: has_tracks.then(|| TrackMeasures {
+                idf1: ratio(
+                    2 * tally.id_frames,
+                    tally.boxes + faces.unwrap_or(tally.id_faces),
+                ),
+                mota: faces.filter(|_| tally.boxes > 0).map(|faces| {
+                    let missed = tally.boxes - tally.found;
+                    let errors = missed + (faces - tally.found) + tally.switches;
+                    1.0 - errors as f64 / tally.boxes as f64
+                }),
+                switches: tally.switches,
+            }),
+            age: ratio(1, tally.ages).map(|_| AgeMeasures {
+                faces: tally.ages,
+                mean_absolute_error: tally.age_error / tally.ages as f64,
+            }),
+            gender: ratio(tally.genders_right, tally.genders).map(|accuracy| GenderMeasures {
+                faces: tally.genders,
+                accuracy,
+            }),
+        }
+    }
+}
+
+impl<'a> Evaluation<'a> {
+    pub fn new(comparison: &Comparison<'a>, score: &'a Score) -> Self {
+        let mut people: Vec<(&String, &Tally)> = score.people.iter().zip(&score.tallies).collect();
+        people.sort_by(|a, b| {
+            let by_boxes = b.1.boxes.cmp(&a.1.boxes);
+            by_boxes.then(b.1.named.cmp(&a.1.named)).then(a.0.cmp(b.0))
+        });
+        Self {
+            result: comparison.result,
+            truth: comparison.truth,
+            iou: comparison.iou,
+            frames: score.frames,
+            frames_left_out: score.frames_left_out,
+            frames_missing: score.frames_missing,
+            total: Measures::new(&score.total(), score, Some(score.faces)),
+            people: people
+                .into_iter()
+                .map(|(name, tally)| PersonMeasures {
+                    name,
+                    measures: Measures::new(tally, score, None),
+                })
+                .collect(),
+        }
+    }
+}

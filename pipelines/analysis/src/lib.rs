@@ -1,0 +1,25 @@
+//! Works on whole files.
+//!
+//! - [`analyze`]: finds out who is in videos and pictures, and when
+//! - [`annotate`]: marks the faces in videos
+//! - [`record`]: the format of the results
+//! - [`cluster`]: groups strangers that may be one person
+//! - [`enroll`]: turns photos into embeddings
+//! - [`evaluate`]: compares results with labels
+//! - [`report`]: shows results on a page
+//! - [`forget`]: removes a person from files
+//! - [`gallery`]: writes galleries like all other files
+//! - [`media`]: pictures and videos among other files
+//! - [`speed`]: measures how fast a machine is
+
+pub mod analyze;
+pub mod annotate;
+pub mod cluster;
+pub mod enroll;
+pub mod evaluate;
+pub mod forget;
+pub mod gallery;
+pub mod media;
+pub mod record;
+pub mod report;
+pub mod speed;

@@ -1,0 +1,196 @@
+//! The results of a video's analysis: the JSON lines that facemetajson prints, and the summary next
+//! to them. All reading of results goes through here.
+//!
+//! `facepipe analyze … -o DIR` writes one folder per input:
+//!
+//! ```text
+//! DIR/NAME/faces.jsonl          one line per frame and track, as facemetajson prints them
+//! DIR/NAME/summary.json         a Summary; written last, with size and sha256 of the other files
+//! DIR/NAME/tracks.safetensors   `embeddings` [N, D] f32, normalised; metadata: `tracks`, a JSON array of
+//!                               the track of each row, and `model`, `model-sha256`
+//! DIR/NAME/thumbnails/ID.jpg    the best picture of a track
+//! DIR/clusters.json             Clusters, written by `facepipe cluster`
+//! DIR/clusters/ID.png           the contact sheet of a cluster
+//! ```
+
+mod files;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use face_core::file::{Lines, read_at_most};
+use serde::{Deserialize, Serialize};
+
+pub use face_meta::names::UNKNOWN;
+pub use face_meta::record::{Face, Frame, Line, Times, Track};
+pub use files::Written;
+
+/// `summary.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Of this format: 1.
+    pub version: u32,
+    /// The absolute path of the input, or its URI.
+    pub input: String,
+    /// Reveals a changed input or other options than in an earlier analysis.
+    pub fingerprint: String,
+    pub width: u32,
+    pub height: u32,
+    pub frames: u64,
+    /// From the start of the first frame to the end of the last; 0 for a picture.
+    pub duration_ns: u64,
+    /// What is missing of the input, in words, if it ends early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaw: Option<String>,
+    /// Named people, longest on screen first.
+    pub people: Vec<Person>,
+    /// All tracks, in the order of their ids.
+    pub tracks: Vec<TrackSummary>,
+    /// The other files of the folder, by their paths in it.
+    #[serde(default)]
+    pub files: BTreeMap<String, Written>,
+    /// The tracks being removed from the other files. While this is set, those files may be edited
+    /// or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing: Option<BTreeSet<u64>>,
+}
+
+/// A named person in one input.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Person {
+    pub name: String,
+    pub screen_time_ns: u64,
+    /// The share of the input's duration, 0 to 1.
+    pub share: f64,
+    /// Timestamps of the first and the last frame on which they were detected.
+    pub first_pts: u64,
+    pub last_pts: u64,
+    /// The same as a player shows them, in nanoseconds. Without stream times, these are timestamps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_stream_time: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_stream_time: Option<u64>,
+    pub tracks: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gender: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gender_confidence: Option<f64>,
+}
+
+impl Person {
+    /// When the person is on screen for the first and the last time, as a player shows it.
+    pub fn shown(&self) -> [u64; 2] {
+        [
+            self.first_stream_time.unwrap_or(self.first_pts),
+            self.last_stream_time.unwrap_or(self.last_pts),
+        ]
+    }
+}
+
+/// A track in one input.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrackSummary {
+    #[serde(flatten)]
+    pub track: Track,
+    /// The cosine distance to the name's nearest row in the gallery, averaged over the votes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+    pub screen_time_ns: u64,
+    /// When it was on screen: pairs of the first and the last time, as a player shows them.
+    /// Results of earlier versions have timestamps.
+    pub appearances: Vec<[u64; 2]>,
+    /// Relative to the folder of the summary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbnail: Option<String>,
+}
+
+/// `clusters.json`: the tracks of unknown people in all inputs of a folder, grouped.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clusters {
+    /// Of this format: 1.
+    pub version: u32,
+    /// The sha256 of each input's tracks and embeddings, by the name of its folder. If it has
+    /// changed, `clusters` refers to tracks that no longer exist.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// Longest on screen first, then by the number of tracks, then by the first track.
+    pub clusters: Vec<Cluster>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// `stranger-1`, …
+    pub id: String,
+    pub tracks: Vec<ClusterTrack>,
+    pub screen_time_ns: u64,
+    /// The contact sheet, relative to the folder of `clusters.json`.
+    pub sheet: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClusterTrack {
+    /// The name of the input's folder.
+    pub folder: String,
+    pub track: u64,
+}
+
+/// The longest line, in bytes: tens of thousands of faces on one frame.
+pub const LONGEST_LINE: u64 = 16 << 20;
+
+/// The longest document, in bytes: a summary of a million tracks.
+const LONGEST_DOCUMENT: u64 = 512 << 20;
+
+/// Reads JSON lines one by one. Errors name file and line. Empty lines are skipped.
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Line>>> {
+    let name = path.display().to_string();
+    let lines = Lines::open(path, LONGEST_LINE);
+    let mut lines = lines.with_context(|| format!("{name} cannot be read"))?;
+    let mut text = String::new();
+    let mut ended = false;
+    Ok(std::iter::from_fn(move || {
+        while !ended {
+            let parsed = match lines.next_into(&mut text) {
+                Ok(false) => break,
+                Ok(true) if text.trim().is_empty() => continue,
+                Ok(true) => serde_json::from_str(&text).map_err(anyhow::Error::from),
+                Err(error) => {
+                    // What follows may be the rest of this line.
+                    ended = true;
+                    Err(error.into())
+                }
+            };
+            return Some(parsed.with_context(|| format!("{name}, line {}", lines.number())));
+        }
+        None
+    }))
+}
+
+/// Reads one JSON document. Errors name the file.
+pub fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = read_at_most(path, LONGEST_DOCUMENT)?;
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not what facepipe writes", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_file_and_line() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "\n{\"type\":\"frame\"}\n").expect("writable");
+        let error = lines(file.path())
+            .expect("readable")
+            .next()
+            .expect("a line")
+            .expect_err("incomplete");
+        assert!(
+            format!("{error:#}").contains("line 2: missing field"),
+            "{error:#}"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! Shows the results in a folder on one page for a browser.
+
+pub mod load;
+mod media;
+pub mod model;
+pub mod page;
+mod spans;
+pub mod thumbnails;

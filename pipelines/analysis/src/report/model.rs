@@ -1,0 +1,553 @@
+//! Computes the content of the page from the results, without HTML and files.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+
+use super::load::{InputResults, Results};
+use super::spans::union;
+use crate::analyze::tally::{Mean, female, gender};
+use crate::record::TrackSummary;
+
+/// How many unknown tracks get their own row, per input; the others share one.
+const MOST_SINGLES: usize = 100;
+/// How many faces to show of one unknown person.
+const MOST_FACES: usize = 6;
+
+/// The subject of a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Identity {
+    Named(String),
+    /// The id of a cluster.
+    Stranger(String),
+    /// A track in no cluster.
+    Track(u64),
+    /// The number of tracks without their own row.
+    Others(usize),
+}
+
+impl Identity {
+    pub fn is_named(&self) -> bool {
+        matches!(self, Self::Named(_))
+    }
+
+    pub fn label(&self) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Stranger(id) => id.clone(),
+            Self::Track(track) => format!("track {track}, unknown"),
+            Self::Others(count) => format!("{count} other unknown tracks"),
+        }
+    }
+}
+
+/// The totals of someone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Totals {
+    pub screen_time_ns: u64,
+    /// The share of the duration of all videos, 0 to 1. `None` without videos.
+    pub share: Option<f64>,
+    pub tracks: usize,
+    pub age: Option<f64>,
+    /// With its confidence, if known.
+    pub gender: Option<(String, Option<f64>)>,
+}
+
+/// Someone in one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub identity: Identity,
+    pub totals: Totals,
+    /// When on screen: first and last time, in order, none touching.
+    pub spans: Vec<[u64; 2]>,
+    pub thumbnail: Option<PathBuf>,
+}
+
+/// One input.
+#[derive(Debug)]
+pub struct Input {
+    /// Its path or URI.
+    pub source: String,
+    pub width: u32,
+    pub height: u32,
+    pub frames: u64,
+    /// 0 for a picture.
+    pub duration_ns: u64,
+    /// The end of the timeline.
+    pub end_ns: u64,
+    /// Named people, then groups of unknown ones, then single tracks.
+    pub rows: Vec<Row>,
+}
+
+/// Someone in all inputs.
+#[derive(Debug)]
+pub struct Ranked {
+    pub identity: Identity,
+    pub totals: Totals,
+    /// Indices into [`Report::inputs`].
+    pub inputs: Vec<usize>,
+    pub thumbnail: Option<PathBuf>,
+}
+
+/// An unknown person in all inputs.
+#[derive(Debug)]
+pub struct Stranger {
+    pub id: String,
+    pub totals: Totals,
+    pub inputs: Vec<usize>,
+    /// From several tracks, the longest first.
+    pub thumbnails: Vec<PathBuf>,
+    /// The contact sheet.
+    pub sheet: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct Report {
+    pub inputs: Vec<Input>,
+    /// Named and unknown people, longest on screen first.
+    pub ranking: Vec<Ranked>,
+    /// In the order of the clusters.
+    pub strangers: Vec<Stranger>,
+    /// Unknown tracks in no cluster.
+    pub loose: usize,
+    pub has_clusters: bool,
+}
+
+impl Report {
+    /// The number of people with a name or a group.
+    pub fn people(&self) -> usize {
+        self.ranking.len()
+    }
+
+    /// All pictures of faces on the page, without duplicates.
+    pub fn thumbnails(&self) -> BTreeSet<PathBuf> {
+        let rows = self.inputs.iter().flat_map(|input| &input.rows);
+        let rows = rows.filter_map(|row| row.thumbnail.clone());
+        let ranked = self.ranking.iter().filter_map(|r| r.thumbnail.clone());
+        let strangers = self.strangers.iter().flat_map(|s| s.thumbnails.clone());
+        rows.chain(ranked).chain(strangers).collect()
+    }
+}
+
+/// A track of someone.
+#[derive(Clone, Copy)]
+struct Appearance<'a> {
+    input: usize,
+    folder: &'a Path,
+    track: &'a TrackSummary,
+}
+
+impl Appearance<'_> {
+    fn thumbnail(&self) -> Option<PathBuf> {
+        let path = Path::new(self.track.thumbnail.as_deref()?);
+        // Only files in the folder of the results.
+        let inside = path.components().all(|c| matches!(c, Component::Normal(_)));
+        inside.then(|| self.folder.join(path))
+    }
+
+    /// Longer ones first, then those on more frames.
+    fn order(&self) -> Reverse<(u64, u64)> {
+        Reverse((self.track.screen_time_ns, self.track.track.frames))
+    }
+}
+
+pub fn build(results: &Results) -> Report {
+    let clusters = results.clusters.as_ref().map_or(&[][..], |c| &c.clusters);
+    let cluster_of: HashMap<(&str, u64), &str> = clusters
+        .iter()
+        .flat_map(|cluster| cluster.tracks.iter().map(move |t| (t, cluster.id.as_str())))
+        .map(|(t, id)| ((t.folder.as_str(), t.track), id))
+        .collect();
+    let whole: u64 = results
+        .inputs
+        .iter()
+        .map(|input| input.summary.duration_ns)
+        .fold(0, u64::saturating_add);
+
+    let mut inputs = Vec::new();
+    let mut everywhere: BTreeMap<Identity, Vec<Appearance>> = BTreeMap::new();
+    // A person's time in each input, added up over the inputs.
+    let mut times: BTreeMap<Identity, u64> = BTreeMap::new();
+    let mut loose = 0;
+    for (place, input) in results.inputs.iter().enumerate() {
+        let mut groups: BTreeMap<Identity, Vec<Appearance>> = BTreeMap::new();
+        for (identity, seen) in identified(place, input, &cluster_of) {
+            groups.entry(identity).or_default().push(seen);
+        }
+        loose += groups
+            .keys()
+            .filter(|identity| matches!(identity, Identity::Track(_)))
+            .count();
+        let shown = rows(input, &groups);
+        for row in &shown {
+            let time = times.entry(row.identity.clone()).or_default();
+            *time = time.saturating_add(row.totals.screen_time_ns);
+        }
+        for (identity, tracks) in groups {
+            if !matches!(identity, Identity::Track(_)) {
+                everywhere.entry(identity).or_default().extend(tracks);
+            }
+        }
+        inputs.push(view(input, shown));
+    }
+
+    let mut ranking = Vec::new();
+    let mut strangers: HashMap<String, Stranger> = HashMap::new();
+    for (identity, mut tracks) in everywhere {
+        tracks.sort_by_key(Appearance::order);
+        let time = times.get(&identity).copied().unwrap_or(0);
+        let totals = totals(&tracks, time, whole);
+        let inputs: BTreeSet<usize> = tracks.iter().map(|seen| seen.input).collect();
+        let inputs: Vec<usize> = inputs.into_iter().collect();
+        let mut thumbnails: Vec<PathBuf> =
+            tracks.iter().filter_map(Appearance::thumbnail).collect();
+        thumbnails.truncate(MOST_FACES);
+        ranking.push(Ranked {
+            identity: identity.clone(),
+            totals: totals.clone(),
+            inputs: inputs.clone(),
+            thumbnail: thumbnails.first().cloned(),
+        });
+        if let Identity::Stranger(id) = identity {
+            let stranger = Stranger {
+                id: id.clone(),
+                totals,
+                inputs,
+                thumbnails,
+                sheet: None,
+            };
+            strangers.insert(id, stranger);
+        }
+    }
+    // Stable sort: ties stay in the order of names.
+    ranking.sort_by_key(|r| Reverse((r.totals.screen_time_ns, r.inputs.len(), r.totals.tracks)));
+    let strangers = clusters
+        .iter()
+        .filter_map(|cluster| {
+            let mut stranger = strangers.remove(&cluster.id)?;
+            let sheet = results.folder.join(&cluster.sheet);
+            stranger.sheet = (!cluster.sheet.is_empty()).then_some(sheet);
+            Some(stranger)
+        })
+        .collect();
+    Report {
+        inputs,
+        ranking,
+        strangers,
+        loose,
+        has_clusters: results.clusters.is_some(),
+    }
+}
+
+/// Assigns the tracks of an input to identities.
+fn identified<'a>(
+    place: usize,
+    input: &'a InputResults,
+    cluster_of: &HashMap<(&str, u64), &str>,
+) -> Vec<(Identity, Appearance<'a>)> {
+    let people = input.summary.people.iter();
+    let names: HashMap<u64, &str> = people
+        .flat_map(|p| p.tracks.iter().map(|track| (*track, p.name.as_str())))
+        .collect();
+    let tracks = input.summary.tracks.iter();
+    tracks
+        .map(|track| {
+            let id = track.track.track;
+            let identity = match (names.get(&id), cluster_of.get(&(input.name.as_str(), id))) {
+                (Some(name), _) => Identity::Named(name.to_string()),
+                (None, Some(cluster)) => Identity::Stranger(cluster.to_string()),
+                (None, None) => Identity::Track(id),
+            };
+            let seen = Appearance {
+                input: place,
+                folder: &input.folder,
+                track,
+            };
+            (identity, seen)
+        })
+        .collect()
+}
+
+/// The rows of an input: named people, longest on screen first, then unknown ones.
+fn rows(input: &InputResults, groups: &BTreeMap<Identity, Vec<Appearance>>) -> Vec<Row> {
+    let summary = &input.summary;
+    let mut rows: Vec<(u64, Row)> = Vec::new();
+    for (identity, tracks) in groups {
+        let mut tracks = tracks.clone();
+        tracks.sort_by_key(Appearance::order);
+        let mut row = row(identity.clone(), &tracks, summary.duration_ns);
+        if let Identity::Named(name) = identity
+            && let Some(person) = summary.people.iter().find(|p| p.name == *name)
+        {
+            // From `analyze`, which knows each frame.
+            row.totals.screen_time_ns = person.screen_time_ns;
+            row.totals.share = (summary.duration_ns > 0).then_some(person.share);
+            row.totals.age = person.age;
+            let confidence = person.gender_confidence;
+            row.totals.gender = person.gender.clone().map(|g| (g, confidence));
+        }
+        rows.push((tracks.iter().map(|t| t.track.track.frames).sum(), row));
+    }
+    rows.sort_by_key(|(frames, row)| {
+        let rank = match row.identity {
+            Identity::Named(_) => 0,
+            Identity::Stranger(_) => 1,
+            Identity::Track(_) | Identity::Others(_) => 2,
+        };
+        (rank, Reverse((row.totals.screen_time_ns, *frames)))
+    });
+    let mut rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    let singles = |row: &&Row| matches!(row.identity, Identity::Track(_));
+    let count = rows.iter().filter(singles).count();
+    if count > MOST_SINGLES {
+        let rest = rows.split_off(rows.len() - (count - MOST_SINGLES));
+        let rest: Vec<Appearance> = rest
+            .iter()
+            .filter_map(|row| groups.get(&row.identity))
+            .flatten()
+            .copied()
+            .collect();
+        let mut row = row(Identity::Others(rest.len()), &rest, summary.duration_ns);
+        // They are not one person.
+        row.thumbnail = None;
+        row.totals.age = None;
+        row.totals.gender = None;
+        rows.push(row);
+    }
+    rows
+}
+
+/// `tracks` is sorted, the longest first.
+fn row(identity: Identity, tracks: &[Appearance], duration_ns: u64) -> Row {
+    let time = tracks
+        .iter()
+        .map(|seen| seen.track.screen_time_ns)
+        .fold(0, u64::saturating_add);
+    let spans = tracks.iter().flat_map(|t| t.track.appearances.clone());
+    Row {
+        identity,
+        // Two tracks may be on screen at once, but the total is at most the input's duration.
+        totals: totals(tracks, time.min(duration_ns), duration_ns),
+        spans: union(spans, duration_ns),
+        thumbnail: tracks.iter().find_map(Appearance::thumbnail),
+    }
+}
+
+fn totals(tracks: &[Appearance], screen_time_ns: u64, duration_ns: u64) -> Totals {
+    let (mut age, mut women) = (Mean::default(), Mean::default());
+    for track in tracks.iter().map(|seen| &seen.track.track) {
+        let weight = track.frames as f64;
+        if let Some(years) = track.age {
+            age.add(years, weight);
+        }
+        if let Some(female) = female(&track.gender, track.gender_confidence) {
+            women.add(female, weight);
+        }
+    }
+    Totals {
+        screen_time_ns,
+        share: (duration_ns > 0).then(|| screen_time_ns as f64 / duration_ns as f64),
+        tracks: tracks.len(),
+        age: age.value(),
+        gender: women.value().map(|female| {
+            let (gender, confidence) = gender(female);
+            (gender, Some(confidence))
+        }),
+    }
+}
+
+fn view(input: &InputResults, rows: Vec<Row>) -> Input {
+    let summary = &input.summary;
+    let last = rows.iter().filter_map(|row| row.spans.last());
+    let last = last.map(|span| span[1]).max().unwrap_or(0);
+    Input {
+        source: summary.input.clone(),
+        width: summary.width,
+        height: summary.height,
+        frames: summary.frames,
+        duration_ns: summary.duration_ns,
+        end_ns: summary.duration_ns.max(last),
+        rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Cluster, ClusterTrack, Clusters, Person, Summary, Track};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn track(id: u64, name: Option<&str>, spans: &[[u64; 2]]) -> TrackSummary {
+        let spans: Vec<_> = spans.iter().map(|s| s.map(|t| t * SECOND)).collect();
+        TrackSummary {
+            track: Track {
+                track: id,
+                frames: 10 * id,
+                name: name.map(String::from),
+                age: Some(20.0 + id as f64),
+                gender: Some("female".into()),
+                gender_confidence: Some(0.9),
+                ..Track::default()
+            },
+            screen_time_ns: spans.iter().map(|[a, b]| b - a).sum(),
+            appearances: spans,
+            thumbnail: Some(format!("thumbnails/{id}.jpg")),
+            ..TrackSummary::default()
+        }
+    }
+
+    fn input(name: &str, people: &[(&str, &[u64])], tracks: Vec<TrackSummary>) -> InputResults {
+        let people = people.iter().map(|(name, tracks)| Person {
+            name: name.to_string(),
+            tracks: tracks.to_vec(),
+            screen_time_ns: 30 * SECOND,
+            share: 0.3,
+            ..Person::default()
+        });
+        InputResults {
+            name: name.into(),
+            folder: Path::new("out").join(name),
+            summary: Summary {
+                input: format!("/films/{name}.mp4"),
+                duration_ns: 100 * SECOND,
+                people: people.collect(),
+                tracks,
+                ..Summary::default()
+            },
+        }
+    }
+
+    /// The tracks of a cluster, by folder.
+    type Members<'a> = &'a [(&'a str, u64)];
+
+    fn results(clusters: Option<&[(&str, Members)]>) -> Results {
+        let clusters = clusters.map(|clusters| Clusters {
+            version: 1,
+            inputs: Default::default(),
+            clusters: clusters
+                .iter()
+                .map(|(id, tracks)| Cluster {
+                    id: id.to_string(),
+                    sheet: format!("clusters/{id}.png"),
+                    tracks: tracks
+                        .iter()
+                        .map(|(folder, track)| ClusterTrack {
+                            folder: folder.to_string(),
+                            track: *track,
+                        })
+                        .collect(),
+                    ..Cluster::default()
+                })
+                .collect(),
+        });
+        Results {
+            folder: "out".into(),
+            clusters,
+            inputs: vec![
+                input(
+                    "a",
+                    &[("Ann", &[1, 3])],
+                    vec![
+                        track(1, Some("Ann"), &[[0, 10]]),
+                        track(2, Some("Unknown"), &[[5, 45]]),
+                        track(3, Some("Ann"), &[[8, 20], [40, 50]]),
+                        track(4, None, &[[60, 61]]),
+                    ],
+                ),
+                input(
+                    "b",
+                    &[("Ann", &[1])],
+                    vec![
+                        track(1, Some("Ann"), &[[0, 30]]),
+                        track(2, None, &[[0, 90]]),
+                    ],
+                ),
+            ],
+        }
+    }
+
+    fn identities(rows: &[Row]) -> Vec<String> {
+        rows.iter().map(|row| row.identity.label()).collect()
+    }
+
+    #[test]
+    fn a_row_is_a_person_a_group_or_a_track() {
+        let report = build(&results(None));
+        let labels = ["Ann", "track 2, unknown", "track 4, unknown"];
+        assert_eq!(identities(&report.inputs[0].rows), labels);
+        let ann = &report.inputs[0].rows[0];
+        assert_eq!(
+            ann.spans,
+            [[0, 20 * SECOND], [40 * SECOND, 50 * SECOND]],
+            "tracks of one person are joined"
+        );
+        assert_eq!(ann.totals.screen_time_ns, 30 * SECOND, "as summarised");
+        assert_eq!(
+            ann.thumbnail.as_deref(),
+            Some(Path::new("out/a/thumbnails/3.jpg")),
+            "of the longest track"
+        );
+        assert_eq!((report.loose, report.has_clusters), (3, false));
+        assert_eq!(report.people(), 1);
+
+        let clusters: &[(&str, &[(&str, u64)])] = &[
+            // Ann got her name after the strangers were grouped, and track 99 is gone.
+            ("stranger-1", &[("a", 2), ("b", 2), ("a", 3), ("b", 99)]),
+            ("stranger-2", &[("gone", 1)]),
+        ];
+        let report = build(&results(Some(clusters)));
+        let labels = ["Ann", "stranger-1", "track 4, unknown"];
+        assert_eq!(identities(&report.inputs[0].rows), labels);
+        assert_eq!((report.loose, report.has_clusters), (1, true));
+        let [stranger] = &report.strangers[..] else {
+            panic!("{:?}", report.strangers)
+        };
+        assert_eq!(stranger.inputs, [0, 1]);
+        assert_eq!(stranger.totals.screen_time_ns, 130 * SECOND);
+        assert_eq!(stranger.totals.share, Some(0.65));
+        assert_eq!(stranger.totals.tracks, 2);
+        assert_eq!(stranger.totals.age, Some(22.0));
+        assert_eq!(
+            stranger.thumbnails,
+            ["out/b/thumbnails/2.jpg", "out/a/thumbnails/2.jpg"].map(PathBuf::from)
+        );
+        let ranking: Vec<_> = report.ranking.iter().map(|r| r.identity.label()).collect();
+        assert_eq!(ranking, ["stranger-1", "Ann"], "longest first");
+        assert_eq!(report.ranking[1].totals.screen_time_ns, 60 * SECOND);
+        assert_eq!(report.ranking[1].totals.tracks, 3);
+    }
+
+    #[test]
+    fn too_many_single_tracks_share_a_row() {
+        let tracks = (1..=150).map(|id| track(id, None, &[[id / 2, id]]));
+        let results = Results {
+            folder: "out".into(),
+            clusters: None,
+            inputs: vec![input("a", &[], tracks.collect())],
+        };
+        let report = build(&results);
+        let rows = &report.inputs[0].rows;
+        assert_eq!(rows.len(), MOST_SINGLES + 1);
+        assert_eq!(rows[0].identity, Identity::Track(150), "longest first");
+        assert_eq!(rows[MOST_SINGLES].identity, Identity::Others(50));
+        assert_eq!(rows[MOST_SINGLES].totals.tracks, 50);
+        assert_eq!(rows[MOST_SINGLES].totals.age, None);
+        assert_eq!(report.inputs[0].end_ns, 150 * SECOND, "past the duration");
+        assert_eq!(report.loose, 150);
+    }
+
+    #[test]
+    fn a_thumbnail_is_one_of_the_results() {
+        for path in ["../../secret.jpg", "/secret.jpg"] {
+            let mut stray = track(1, None, &[[0, 1]]);
+            stray.thumbnail = Some(path.into());
+            let seen = Appearance {
+                input: 0,
+                folder: Path::new("out/a"),
+                track: &stray,
+            };
+            assert_eq!(seen.thumbnail(), None, "{path}");
+        }
+    }
+}

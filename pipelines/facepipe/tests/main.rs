@@ -1,0 +1,24 @@
+//! `facepipe` as its users run it, with one module per command.
+
+mod analyze;
+mod annotate;
+mod augment;
+mod bench;
+mod cli;
+mod cluster;
+mod common;
+mod containers;
+mod enroll;
+mod evaluate;
+mod forget;
+mod gallery;
+mod html;
+mod kinds;
+mod live;
+mod live_observe;
+mod live_outputs;
+mod main_persons;
+mod pages;
+mod persons;
+mod report;
+mod run;
