@@ -31,9 +31,8 @@ demo: build ## enroll a few people and annotate a real clip, into demo/
 	@bash scripts/demo.sh
 
 test: build ## run all tests, on the real models and clips
-	@if GST_PLUGIN_PATH="$(BIN_DIR)$${GST_PLUGIN_PATH:+:$$GST_PLUGIN_PATH}" \
-		$(CARGO) test --release --workspace --no-fail-fast; \
-	then echo "test: PASSED"; else echo "test: FAILED" >&2; exit 1; fi
+	@GST_PLUGIN_PATH="$(BIN_DIR)$${GST_PLUGIN_PATH:+:$$GST_PLUGIN_PATH}" CARGO="$(CARGO)" \
+		python3 scripts/test.py
 
 docs: build ## update the tables of properties and the help texts in docs/
 	@FACE_DOCS_WRITE=1 $(CARGO) test --release --workspace --test main pages::

@@ -27,8 +27,8 @@ fn gallery() -> TempDir {
     let folder = people(&[("tom", "Tom_Hanks_54745.png")]);
     let anna = folder.path().join("people/anna");
     fs::create_dir_all(&anna).expect("writable");
-    let frames = Command::new("gst-launch-1.0")
-        .args(["-q", "filesrc"])
+    let frames = Command::new("timeout")
+        .args(["240", "gst-launch-1.0", "-q", "filesrc"])
         .arg(format!("location={}", media(CLIP).display()))
         .args(
             "! decodebin ! videoconvert ! videorate ! video/x-raw,framerate=1/4 ! pngenc"
@@ -172,8 +172,8 @@ fn assert_private(path: &Path) {
 
 /// The number of frames that GStreamer decodes from a file.
 fn decoded(path: &Path) -> usize {
-    let output = Command::new("gst-launch-1.0")
-        .args(["-v", "filesrc"])
+    let output = Command::new("timeout")
+        .args(["240", "gst-launch-1.0", "-v", "filesrc"])
         .arg(format!("location={}", path.display()))
         .args("! decodebin ! video/x-raw ! identity silent=false ! fakesink".split(' '))
         .stdin(Stdio::null())
@@ -212,7 +212,8 @@ fn fragments(path: &Path) -> Vec<usize> {
 /// The duration of a file in seconds, as players would see it.
 #[track_caller]
 fn duration(path: &Path) -> f64 {
-    let output = Command::new("gst-discoverer-1.0")
+    let output = Command::new("timeout")
+        .args(["240", "gst-discoverer-1.0"])
         .arg(path)
         .output()
         .expect("gst-discoverer-1.0 is installed");

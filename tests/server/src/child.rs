@@ -2,10 +2,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
+
+/// How long the server may take to start, which includes encoding a clip, or to answer.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -41,7 +46,16 @@ pub struct Server {
 struct Process {
     child: Child,
     commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    /// The lines that it prints. They are read by a thread, so that no test waits for ever.
+    answers: Receiver<String>,
+}
+
+impl Process {
+    fn answer(&self, what: &str) -> Result<String> {
+        self.answers
+            .recv_timeout(PATIENCE)
+            .with_context(|| format!("no answer to {what}"))
+    }
 }
 
 impl Drop for Process {
@@ -99,11 +113,10 @@ impl Server {
     pub fn command(&mut self, line: &str) -> Result<String> {
         let process = self.process.as_mut().context("the server was killed")?;
         writeln!(process.commands, "{line}")?;
-        let mut answer = String::new();
-        process.answers.read_line(&mut answer)?;
-        match answer.trim_end().strip_prefix("ok") {
+        let answer = process.answer(&format!("`{line}`"))?;
+        match answer.strip_prefix("ok") {
             Some(rest) => Ok(rest.trim_start().into()),
-            None => bail!("`{line}`: {}", answer.trim_end()),
+            None => bail!("`{line}`: {answer}"),
         }
     }
 }
@@ -131,15 +144,19 @@ fn spawn(options: &Options, port: u16) -> Result<(Process, u16)> {
         .with_context(|| program.display().to_string())?;
     let pipes = child.stdin.take().zip(child.stdout.take());
     let (commands, answers) = pipes.context("a child has pipes")?;
-    let mut process = Process {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(answers).lines().map_while(Result::ok);
+        // Until the server or this end is gone.
+        lines.map(|line| send.send(line)).any(|sent| sent.is_err());
+    });
+    let process = Process {
         child,
         commands,
-        answers: BufReader::new(answers),
+        answers: receive,
     };
-    let mut first = String::new();
-    process.answers.read_line(&mut first)?;
+    let first = process.answer("a start")?;
     let port = first
-        .trim_end()
         .rsplit_once(':')
         .filter(|_| first.starts_with("listening "))
         .and_then(|(_, port)| port.parse().ok())

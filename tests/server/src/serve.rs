@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
@@ -14,6 +15,9 @@ use crate::clip::{Clip, Codec, Spec};
 
 /// The role of viewers who know the password.
 const ROLE: &str = "viewer";
+
+/// How long the main loop may take to carry out a command.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Settings {
     pub address: String,
@@ -127,41 +131,54 @@ impl Serving {
         Ok(())
     }
 
-    /// Disconnects the viewers of one camera, or of all.
+    /// Disconnects the viewers of one camera, or of all. Returns how many there were.
+    ///
+    /// This happens in the main loop, which also answers the viewers: two threads that take a
+    /// client and its media apart at the same time may wait for each other for ever.
     pub fn disconnect(&self, name: Option<&str>) -> Result<usize> {
-        let path = name.map(path);
-        let mut count = 0;
-        let watches = |session: &gst_rtsp_server::RTSPSession| {
-            let of = |media: &gst_rtsp_server::RTSPSessionMedia| {
-                path.as_deref()
-                    .is_none_or(|path| media.matches(path).is_some())
-            };
-            session.filter(None).iter().any(of)
-        };
-        self.server.client_filter(Some(&mut |_, client| {
-            if path.is_none() || client.session_filter(None).iter().any(watches) {
-                count += 1;
-                RTSPFilterResult::Remove
-            } else {
-                RTSPFilterResult::Keep
-            }
-        }));
-        // Otherwise their media would live until the sessions time out.
-        let sessions = self.server.session_pool().context("no sessions")?;
-        sessions.filter(Some(&mut |_, session| {
-            if watches(session) {
-                RTSPFilterResult::Remove
-            } else {
-                RTSPFilterResult::Keep
-            }
-        }));
-        Ok(count)
+        let (server, path) = (self.server.clone(), name.map(path));
+        let (answer, answered) = mpsc::channel();
+        glib::MainContext::default().invoke(move || {
+            // Fails only if nobody waits any more.
+            let _ = answer.send(disconnect(&server, path.as_deref()));
+        });
+        answered
+            .recv_timeout(PATIENCE)
+            .context("the main loop does not answer")?
     }
 
     /// The number of connections.
     pub fn clients(&self) -> usize {
         self.server.client_filter(None).len()
     }
+}
+
+fn disconnect(server: &RTSPServer, path: Option<&str>) -> Result<usize> {
+    let mut count = 0;
+    let watches = |session: &gst_rtsp_server::RTSPSession| {
+        let of = |media: &gst_rtsp_server::RTSPSessionMedia| {
+            path.is_none_or(|path| media.matches(path).is_some())
+        };
+        session.filter(None).iter().any(of)
+    };
+    server.client_filter(Some(&mut |_, client| {
+        if path.is_none() || client.session_filter(None).iter().any(watches) {
+            count += 1;
+            RTSPFilterResult::Remove
+        } else {
+            RTSPFilterResult::Keep
+        }
+    }));
+    // Otherwise their media would live until the sessions time out.
+    let sessions = server.session_pool().context("no sessions")?;
+    sessions.filter(Some(&mut |_, session| {
+        if watches(session) {
+            RTSPFilterResult::Remove
+        } else {
+            RTSPFilterResult::Keep
+        }
+    }));
+    Ok(count)
 }
 
 fn path(name: &str) -> String {
