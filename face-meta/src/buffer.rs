@@ -16,6 +16,7 @@ use gst::meta::CustomMeta;
 use gst_video::VideoRegionOfInterestMeta;
 
 use crate::geometry::{Landmarks, Point, Rect};
+use crate::pose::Pose;
 
 mod shape;
 
@@ -54,6 +55,17 @@ pub struct Gender {
     pub confidence: f64,
 }
 
+/// How well a face can be recognised. All numbers are 0..=1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quality {
+    /// What the vote weighs the face by: size, pose, sharpness and the detector's confidence together.
+    pub quality: f64,
+    /// Near 0 for a blurred face, above 0.9 for a sharp one.
+    pub sharpness: f64,
+    /// The mean brightness, from black to white.
+    pub brightness: f64,
+}
+
 /// A face embedding, L2-normalised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
@@ -71,11 +83,13 @@ pub struct Face {
     /// The exact box in pixels of the frame. It may reach beyond the frame.
     pub rect: Rect,
     pub landmarks: Option<Landmarks>,
+    pub pose: Option<Pose>,
     pub confidence: Option<f64>,
     /// The name of the detector's model.
     pub model: Option<String>,
     pub track: Option<Track>,
     pub recognition: Option<Recognition>,
+    pub quality: Option<Quality>,
     /// Years.
     pub age: Option<f64>,
     pub gender: Option<Gender>,
@@ -157,6 +171,7 @@ fn face(id: i32, region: Rect, entry: Option<&gst::StructureRef>) -> Face {
     face.landmarks = numbers::<10>(entry, "landmarks")
         .map(|v| [0, 1, 2, 3, 4].map(|i| absolute(v[2 * i], v[2 * i + 1])))
         .filter(|points| points.iter().all(|p| p.x.is_finite() && p.y.is_finite()));
+    face.pose = numbers(entry, "pose").map(Pose::from);
     face.confidence = number(entry, "confidence");
     face.model = text(entry, "model");
     face.track = entry.get::<u64>("track").ok().map(|id| Track {
@@ -168,6 +183,12 @@ fn face(id: i32, region: Rect, entry: Option<&gst::StructureRef>) -> Face {
         name,
         confidence: number(entry, "name-confidence").unwrap_or(0.0),
         distance: number(entry, "distance").unwrap_or(2.0),
+    });
+    let share = |name| number(entry, name).filter(|share| (0.0..=1.0).contains(share));
+    face.quality = share("quality").map(|quality| Quality {
+        quality,
+        sharpness: share("sharpness").unwrap_or(0.0),
+        brightness: share("brightness").unwrap_or(0.0),
     });
     face.age = number(entry, "age");
     face.gender = text(entry, "gender").map(|label| Gender {
@@ -209,6 +230,9 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
         });
         entry.set("landmarks", gst::Array::new(flat));
     }
+    if let Some(pose) = face.pose {
+        entry.set("pose", gst::Array::new(<[f64; 3]>::from(pose)));
+    }
     if let Some(confidence) = face.confidence {
         entry.set("confidence", confidence);
     }
@@ -224,6 +248,11 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
         set_text(&mut entry, "name", &recognition.name);
         entry.set("name-confidence", recognition.confidence);
         entry.set("distance", recognition.distance);
+    }
+    if let Some(quality) = face.quality {
+        entry.set("quality", quality.quality);
+        entry.set("sharpness", quality.sharpness);
+        entry.set("brightness", quality.brightness);
     }
     if let Some(age) = face.age {
         entry.set("age", age);
@@ -420,6 +449,12 @@ mod tests {
                 name: "penny".into(),
                 confidence: 0.8,
                 distance: 0.4,
+            }),
+            pose: Some(Pose::from([12.5, -3.0, 90.0])),
+            quality: Some(Quality {
+                quality: 0.5,
+                sharpness: 0.25,
+                brightness: 0.75,
             }),
             age: Some(27.4),
             gender: Some(Gender {

@@ -44,6 +44,9 @@ pub struct Face {
     /// x, y in pixels of the subject's right eye, left eye, nose tip, right and left mouth corner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landmarks: Option<[[f64; 2]; 5]>,
+    /// Yaw, pitch, roll in degrees, to one decimal place; see [`crate::Pose`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pose: Option<[f64; 3]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -55,6 +58,13 @@ pub struct Face {
     /// Cosine distance to the nearest gallery row of that person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
+    /// 0..=1; see [`crate::Quality`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharpness: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brightness: Option<f64>,
     /// Years, to one decimal place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age: Option<f64>,
@@ -134,11 +144,15 @@ impl Face {
             r#box: all([rect.x, rect.y, rect.w, rect.h].map(tenths))?,
             confidence: face.confidence.and_then(fine),
             landmarks,
+            pose: (face.pose).and_then(|pose| all(<[f64; 3]>::from(pose).map(tenths))),
             track: face.track.map(|track| track.id),
             predicted: face.is_predicted(),
             name: recognition.map(|r| r.name.clone()),
             name_confidence: recognition.and_then(|r| fine(r.confidence)),
             distance: recognition.and_then(|r| fine(r.distance)),
+            quality: face.quality.and_then(|q| fine(q.quality)),
+            sharpness: face.quality.and_then(|q| fine(q.sharpness)),
+            brightness: face.quality.and_then(|q| fine(q.brightness)),
             age: face.age.and_then(tenths),
             gender: gender.map(|g| g.label.clone()),
             gender_confidence: gender.and_then(|g| fine(g.confidence)),
@@ -260,6 +274,12 @@ mod tests {
                 confidence: 2.0 / 3.0,
                 distance: 0.4,
             }),
+            pose: Some(crate::Pose::from([12.34, -5.0, 0.04])),
+            quality: Some(crate::Quality {
+                quality: 0.5,
+                sharpness: 0.912_34,
+                brightness: 0.25,
+            }),
             age: Some(27.449),
             gender: Some(Gender {
                 label: "female".into(),
@@ -276,9 +296,10 @@ mod tests {
             concat!(
                 r#"{"type":"frame","frame":12,"pts":null,"width":640,"height":360,"faces":[{"#,
                 r#""box":[1.0,2.0,3.0,4.0],"confidence":0.9123,"#,
-                r#""landmarks":[[1.0,1.6],[2.0,2.6],[3.0,3.6],[4.0,4.6],[5.0,5.6]],"#,
+                r#""landmarks":[[1.0,1.6],[2.0,2.6],[3.0,3.6],[4.0,4.6],[5.0,5.6]],"pose":[12.3,-5.0,0.0],"#,
                 r#""track":18446744073709551615,"predicted":true,"#,
                 r#""name":"a \"b\"\n\\ é\u0001","name_confidence":0.6667,"distance":0.4,"#,
+                r#""quality":0.5,"sharpness":0.9123,"brightness":0.25,"#,
                 r#""age":27.4,"gender":"female","gender_confidence":1.0}]}"#,
                 "\n"
             )
