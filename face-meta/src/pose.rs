@@ -93,9 +93,7 @@ impl Pose {
             turn = multiply(&rotation([wx, wy, wz]), &turn);
             scale *= growth.clamp(-0.5, 1.0) + 1.0;
         }
-        let extent = |a: &[f64; 5], b: &[f64; 5]| {
-            a.iter().chain(b).map(|v| v * v).sum::<f64>()
-        };
+        let extent = |a: &[f64; 5], b: &[f64; 5]| a.iter().chain(b).map(|v| v * v).sum::<f64>();
         let rest = model.iter().enumerate().map(|(i, point)| {
             let [px, py, _] = apply(&turn, *point).map(|v| v * scale);
             (x[i] - px).powi(2) + (y[i] - py).powi(2)
@@ -118,7 +116,10 @@ impl Pose {
     /// The angle between the direction in which the face looks and that to the camera, in degrees.
     pub fn away(&self) -> f64 {
         let [yaw, pitch] = [self.yaw, self.pitch].map(f64::to_radians);
-        (yaw.cos() * pitch.cos()).clamp(-1.0, 1.0).acos().to_degrees()
+        (yaw.cos() * pitch.cos())
+            .clamp(-1.0, 1.0)
+            .acos()
+            .to_degrees()
     }
 }
 
@@ -218,7 +219,10 @@ mod tests {
     fn difference(a: Pose, b: Pose) -> f64 {
         let (a, b): ([f64; 3], [f64; 3]) = (a.into(), b.into());
         let apart = |a: f64, b: f64| ((a - b + 540.0).rem_euclid(360.0) - 180.0).abs();
-        a.iter().zip(b).map(|(a, b)| apart(*a, b)).fold(0.0, f64::max)
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| apart(*a, b))
+            .fold(0.0, f64::max)
     }
 
     #[test]
@@ -242,14 +246,20 @@ mod tests {
         let frontal = seen(Pose::default(), 1e9);
         let mut moved = frontal;
         moved[2].x += 60.0;
-        assert!(Pose::of(&moved).expect("a face").yaw > 10.0, "nose to the right");
+        assert!(
+            Pose::of(&moved).expect("a face").yaw > 10.0,
+            "nose to the right"
+        );
         let mut moved = frontal;
         moved[2].y -= 60.0;
         assert!(Pose::of(&moved).expect("a face").pitch > 10.0, "nose up");
         let mut moved = frontal;
         moved[1].y += 60.0;
         moved[4].y += 60.0;
-        assert!(Pose::of(&moved).expect("a face").roll > 1.0, "left side down");
+        assert!(
+            Pose::of(&moved).expect("a face").roll > 1.0,
+            "left side down"
+        );
     }
 
     #[test]
@@ -260,7 +270,10 @@ mod tests {
             let mirrored = Pose::of(&[le, re, nose, lm, rm]);
             let (found, mirrored) = (found.expect("a face"), mirrored.expect("a face"));
             let expected = Pose::from([-found.yaw, found.pitch, -found.roll]);
-            assert!(difference(mirrored, expected) < 0.1, "{mirrored:?} {expected:?}");
+            assert!(
+                difference(mirrored, expected) < 0.1,
+                "{mirrored:?} {expected:?}"
+            );
         }
     }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use face_core::Error;
 use face_core::image::{Picture, PixelShape, ReadFrame, Sampler};
-use face_core::model::{Dimension, Model, Task};
+use face_core::model::{Dimension, MOST_INPUT_PIXELS, Model, Task};
 use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
 use face_core::turns::Asker;
-use face_meta::Face;
 use face_meta::geometry::{Rect, non_maximum_suppression};
+use face_meta::{Face, Pose};
 use parking_lot::Mutex;
 
 use crate::close_up;
@@ -23,7 +23,8 @@ pub struct Params {
     pub confidence_threshold: Option<f64>,
     /// If two boxes overlap more than this (IoU), the less confident one is dropped.
     pub nms_threshold: f64,
-    /// The longest side of the model's input, in pixels; 0 = the frame's own.
+    /// The longest side of the model's input, in pixels; 0 = the frame's own, or the largest that is
+    /// allowed.
     pub inference_size: u32,
     /// Keep only this many faces, the most confident ones; 0 = all.
     pub max_faces: u32,
@@ -155,18 +156,30 @@ impl Detector {
         self.shape_within(frame, limit)
     }
 
-    /// The same, within a limit on width and height; `None` is the size of the frame itself.
+    /// The same, within a limit on width and height; `None` is the size of the frame itself. Never more
+    /// than [`MOST_INPUT_PIXELS`].
     fn shape_within(
         &self,
         frame: &ReadFrame,
         limit: Option<(usize, usize)>,
     ) -> ((usize, usize), [usize; 4]) {
-        let frame_size = (frame.width() as usize, frame.height() as usize);
-        // Models see square pixels.
-        let frame_size = PixelShape::of(frame.info()).size(frame_size);
-        let content = fit(frame_size, limit.unwrap_or(frame_size));
-        let (height, width) = tensor_size(&self.session, (content.1, content.0));
+        let frame_size = square_size(frame.info());
+        let input = |content: (usize, usize)| tensor_size(&self.session, (content.1, content.0));
+        let content = within(MOST_INPUT_PIXELS, frame_size, limit, input);
+        let (height, width) = input(content);
         (content, [1, 3, height, width])
+    }
+
+    /// The size in which frames are given to the model if their own, which `inference_size` = 0 asks for,
+    /// is too large.
+    pub fn reduced(&self, info: &gst_video::VideoInfo, params: &Params) -> Option<(usize, usize)> {
+        if params.inference_size != 0 || self.session.descriptor.fixed_size().is_some() {
+            return None;
+        }
+        let size = square_size(info);
+        let input = |content: (usize, usize)| tensor_size(&self.session, (content.1, content.0));
+        let content = within(MOST_INPUT_PIXELS, size, None, input);
+        (content != size).then_some(content)
     }
 
     fn detect_in(
@@ -217,7 +230,8 @@ impl Detector {
         for candidate in &mut lane.candidates {
             *candidate = candidate.scaled(sx, sy);
         }
-        let faces = self.select(&lane.candidates, frame_size, params);
+        let pixels = PixelShape::of(frame.info());
+        let faces = self.select(&lane.candidates, frame_size, pixels, params);
         work.faces += faces.len() as u64;
         Ok(faces)
     }
@@ -227,6 +241,7 @@ impl Detector {
         &self,
         candidates: &[Candidate],
         frame: (usize, usize),
+        pixels: PixelShape,
         params: &Params,
     ) -> Vec<Face> {
         let boxes: Vec<Rect> = candidates.iter().map(|c| c.rect).collect();
@@ -247,6 +262,7 @@ impl Detector {
             .map(|i| Face {
                 rect: boxes[i],
                 landmarks: Some(candidates[i].landmarks),
+                pose: Pose::of(&pixels.landmarks(&candidates[i].landmarks)),
                 confidence: Some(f64::from(candidates[i].confidence)),
                 model: Some(self.session.descriptor.name.clone()),
                 ..Default::default()
@@ -258,6 +274,33 @@ impl Detector {
 /// How much larger `size` is than `of`, across and down.
 fn factors(size: (usize, usize), of: (usize, usize)) -> (f64, f64) {
     (size.0 as f64 / of.0 as f64, size.1 as f64 / of.1 as f64)
+}
+
+/// The size of a frame in square pixels, which models see.
+fn square_size(info: &gst_video::VideoInfo) -> (usize, usize) {
+    PixelShape::of(info).size((info.width() as usize, info.height() as usize))
+}
+
+/// The size of a picture in the model's input, within a limit on width and height. It is reduced further
+/// until `input`, which maps it to height and width of the tensor around it, has at most `most` pixels.
+fn within(
+    most: usize,
+    picture: (usize, usize),
+    limit: Option<(usize, usize)>,
+    input: impl Fn((usize, usize)) -> (usize, usize),
+) -> (usize, usize) {
+    let mut content = fit(picture, limit.unwrap_or(picture));
+    loop {
+        let (height, width) = input(content);
+        let pixels = height.saturating_mul(width);
+        let longest = content.0.max(content.1);
+        if pixels <= most || longest == 1 {
+            return content;
+        }
+        let shrunk = longest as f64 * (most as f64 / pixels as f64).sqrt();
+        let side = (shrunk as usize).clamp(1, longest - 1);
+        content = fit(picture, (side, side));
+    }
 }
 
 /// The size of a picture in the model's input. It keeps its proportions, fits into `limit` and is
@@ -296,5 +339,22 @@ mod tests {
         assert_eq!(fit((1, 8000), (640, 640)), (1, 640));
         assert_eq!(fit((1280, 886), (640, 640)), (640, 443));
         assert_eq!(fit((1920, 1080), (320, 320)), (320, 180));
+    }
+
+    #[test]
+    fn an_input_has_no_more_pixels_than_are_allowed() {
+        let input = |(w, h): (usize, usize)| (h.next_multiple_of(32), w.next_multiple_of(32));
+        let within = |picture| within(MOST_INPUT_PIXELS, picture, None, input);
+        assert_eq!(within((1920, 1080)), (1920, 1080));
+        for picture in [(8660, 5774), (5774, 8660), (100_000, 100_000), (1, 1 << 30)] {
+            let content = within(picture);
+            let (height, width) = input(content);
+            assert!(height * width <= MOST_INPUT_PIXELS, "{picture:?}");
+            if picture.0.min(picture.1) > 1 {
+                assert!(height * width > MOST_INPUT_PIXELS * 9 / 10, "{content:?}");
+                let ratio = |(w, h): (usize, usize)| w as f64 / h as f64;
+                assert!((ratio(content) / ratio(picture) - 1.0).abs() < 1e-3);
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::Late;
 use super::flight::Flight;
 use super::task::Task;
 use super::upright;
-use crate::detector::{CONFIDENCE_THRESHOLD, Detector, Params};
+use crate::detector::{Detector, Params};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -27,6 +27,9 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 const MODEL: &str = "yunet";
+
+/// The value of `confidence-threshold` that stands for the model's own.
+const MODELS_OWN: f64 = -1.0;
 
 /// Each frame in flight holds a decoded frame and a model's input and output.
 const MOST_IN_FLIGHT: u32 = 64;
@@ -69,6 +72,8 @@ pub struct FaceDetector {
     preload: Preload,
     /// Whether the warning about a turned video was posted.
     is_warned: AtomicBool,
+    /// Whether it was said that frames are too large to be examined at their own size.
+    is_told: AtomicBool,
 }
 
 impl Default for FaceDetector {
@@ -86,6 +91,7 @@ impl Default for FaceDetector {
             stats: Stats::new(stats::Kind::Model),
             preload: Preload::default(),
             is_warned: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
         }
     }
 }
@@ -116,19 +122,25 @@ impl FaceDetector {
         };
         // A frame that loses its turn passes it to the next.
         let detects = share != Share::Nothing;
+        let reduced = detects.then(|| detector.reduced(info, &params)).flatten();
         let before = *skipped;
         *skipped = match detects {
             true => Some(0),
             false => skipped.map(|frames| frames.saturating_add(1)),
         };
-        Ok(Task {
+        let task = Task {
             detector: detects.then(|| detector.clone()),
             share,
             due,
             before,
             info: info.clone(),
             params,
-        })
+        };
+        drop(state);
+        if let Some(size) = reduced {
+            self.tell_reduced(size);
+        }
+        Ok(task)
     }
 
     /// Performs a task.
@@ -232,6 +244,21 @@ impl FaceDetector {
         }
     }
 
+    /// Says once that frames are too large for the model at their own size.
+    fn tell_reduced(&self, (width, height): (usize, usize)) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            gst::element_imp_info!(
+                self,
+                gst::StreamError::Format,
+                (
+                    "frames are too large to be examined at their own size; {} examines them at \
+                     {width}x{height}",
+                    self.obj().name()
+                )
+            );
+        }
+    }
+
     fn post(&self, error: &Error) -> gst::FlowError {
         element::post(&*self.obj(), error);
         gst::FlowError::Error
@@ -273,11 +300,11 @@ impl ObjectImpl for FaceDetector {
                 "Detection model: a name (yunet, centerface) or the path of an .onnx file with its \
                  descriptor next to it",
             );
-            let fraction = |name: &str, nick: &str, blurb: &str, default: f64| {
+            let fraction = |name: &str, nick: &str, blurb: &str, least: f64, default: f64| {
                 glib::ParamSpecDouble::builder(name)
                     .nick(nick)
                     .blurb(blurb)
-                    .minimum(0.0)
+                    .minimum(least)
                     .maximum(1.0)
                     .default_value(default)
                     .mutable_playing()
@@ -302,21 +329,22 @@ impl ObjectImpl for FaceDetector {
                 fraction(
                     "confidence-threshold",
                     "Confidence threshold",
-                    "Drop faces less confident than this (a model may have its own \
-                     default)",
-                    CONFIDENCE_THRESHOLD,
+                    "Drop faces less confident than this; -1 = the model's own threshold",
+                    MODELS_OWN,
+                    MODELS_OWN,
                 ),
                 fraction(
                     "nms-threshold",
                     "NMS threshold",
                     "If two boxes overlap more than this (IoU), drop the less confident one",
+                    0.0,
                     Params::default().nms_threshold,
                 ),
                 count(
                     "inference-size",
                     "Inference size",
                     "Longest side of the model's input, in pixels; smaller frames are not \
-                     enlarged; 0 = the frame's own size",
+                     enlarged; 0 = the frame's own size, up to 2²⁵ pixels",
                     0,
                     Params::default().inference_size,
                 ),
@@ -365,7 +393,9 @@ impl ObjectImpl for FaceDetector {
         let number = || value.get::<f64>().unwrap_or_default();
         let count = || value.get::<u32>().unwrap_or_default();
         match pspec.name() {
-            "confidence-threshold" => params.confidence_threshold = Some(number()),
+            "confidence-threshold" => {
+                params.confidence_threshold = Some(number()).filter(|threshold| *threshold >= 0.0);
+            }
             "nms-threshold" => params.nms_threshold = number(),
             "inference-size" => params.inference_size = count(),
             "max-faces" => params.max_faces = count(),
@@ -401,15 +431,7 @@ impl ObjectImpl for FaceDetector {
         }
         let params = settings.params;
         match pspec.name() {
-            "confidence-threshold" => {
-                drop(settings);
-                let state = self.state.lock();
-                let own = params.confidence_threshold.unwrap_or(CONFIDENCE_THRESHOLD);
-                state
-                    .as_ref()
-                    .map_or(own, |s| s.detector.confidence_threshold(&params))
-                    .to_value()
-            }
+            "confidence-threshold" => params.confidence_threshold.unwrap_or(MODELS_OWN).to_value(),
             "nms-threshold" => params.nms_threshold.to_value(),
             "inference-size" => params.inference_size.to_value(),
             "max-faces" => params.max_faces.to_value(),
@@ -474,6 +496,7 @@ impl BaseTransformImpl for FaceDetector {
         self.stats.reset();
         self.timing.reset();
         self.is_warned.store(false, Ordering::Relaxed);
+        self.is_told.store(false, Ordering::Relaxed);
         *self.state.lock() = Some(State {
             detector: Arc::new(detector),
             info: None,

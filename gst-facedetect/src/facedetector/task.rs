@@ -67,6 +67,7 @@ fn attach(buffer: &mut gst::BufferRef, size: (u32, u32), found: Vec<Face>, nms_t
                 let known = before.swap_remove(i);
                 completed.push(Face {
                     landmarks: known.landmarks.or(face.landmarks),
+                    pose: known.pose.or(face.pose),
                     confidence: known.confidence.or(face.confidence),
                     model: known.model.clone().or(face.model),
                     ..known
