@@ -10,7 +10,7 @@ export PREFIX DESTDIR
 export GST_FACE_CHECKOUT := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test docs bench check crates deny msrv publish-check fuzz install uninstall deb deb-check clean distclean
+.PHONY: help setup build demo test docs bench accuracy check crates deny msrv publish-check fuzz install uninstall deb deb-check clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,12 @@ docs: build ## update the tables of properties and the help texts in docs/
 bench: build ## run the benchmarks against bare runtime and peers; writes benches/RESULTS.md
 	@bash scripts/bench.sh
 
+# A folder of labelled pictures, and the sets they are from: benches/README.md.
+export DATA SETS
+
+accuracy: setup ## measure names, ages, boxes, … on the media and on DATA=FOLDER; writes benches/ACCURACY.md
+	@bash scripts/accuracy.sh
+
 check: setup crates ## check formatting, lints, documentation, manifests and dependencies
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -56,7 +62,13 @@ msrv: ## check all crates with the oldest Rust that Cargo.toml declares
 	@bash scripts/msrv.sh
 
 # Like `cargo publish`: each crate is packed, unpacked and built alone.
-publish-check: setup crates ## check that the libraries can be published, as a dry run
+publish-# A folder of labelled pictures, and the sets they are from: benches/README.md.
+export DATA SETS
+
+accuracy: setup ## measure names, ages, boxes, … on the media and on DATA=FOLDER; writes benches/ACCURACY.md
+	@bash scripts/accuracy.sh
+
+check: setup crates ## check that the libraries can be published, as a dry run
 	@bash scripts/publish-check.sh
 
 # How many seconds each target runs.
