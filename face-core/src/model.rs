@@ -150,6 +150,17 @@ pub struct Descriptor {
     pub confidence_threshold: Option<f64>,
     /// Recognition: the cosine distance beyond which two faces are different people.
     pub distance_threshold: Option<f64>,
+    /// Recognition: how alike strangers look to the model.
+    pub strangers: Option<Strangers>,
+}
+
+/// The distribution of the cosine similarity of two people's embeddings, which is about normal. It
+/// says how often a stranger comes within a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strangers {
+    pub mean: f64,
+    pub deviation: f64,
 }
 
 /// A descriptor and its weights' file.
@@ -380,6 +391,14 @@ impl Descriptor {
             {
                 return Err("alignment.template has a point that is not a number".into());
             }
+        }
+        if let Some(Strangers { mean, deviation }) = self.strangers
+            && !((-1.0..=1.0).contains(&mean) && deviation > 0.0 && deviation <= 1.0)
+        {
+            return Err(
+                "strangers: the mean must lie in -1..=1, and the deviation in 0..=1, above 0"
+                    .into(),
+            );
         }
         let complete = match self.decoder.as_str() {
             "expectation" => self.values.len() > 1,

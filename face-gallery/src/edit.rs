@@ -109,6 +109,7 @@ fn similar(names: &[String], name: &str) -> String {
 fn empty_like(gallery: &Gallery) -> Gallery {
     let mut empty = Gallery::new(gallery.model.clone(), gallery.dimensions());
     empty.notes = gallery.notes.clone();
+    empty.keep_strangers_of(gallery);
     empty
 }
 
@@ -205,6 +206,7 @@ pub fn merge(galleries: &[Gallery]) -> Result<(Gallery, Vec<Merged>)> {
             let note = all.notes.entry(key.clone());
             note.or_insert_with(|| value.clone());
         }
+        all.add_strangers_of(gallery);
         let mut merged = Merged::default();
         let mut dropped = HashSet::new();
         for row in 0..gallery.len() {

@@ -1,10 +1,10 @@
-//! The evidence for a track's name: the vote, and the embeddings with which to vote again when the
-//! gallery changes.
+//! The evidence for a track's name: all its embeddings in one, and what was decided by it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::vote::{TrackVote, Verdict};
+use crate::normalised;
+use crate::vote::Verdict;
 
 /// An embedding of length 1 and its weight in a vote, 0..=1.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,46 +57,129 @@ impl Heaviest {
     }
 }
 
-/// How many embeddings a live track keeps.
-const KEPT: usize = 8;
-
-/// How many answers of [`Evidence::otherwise`] a track keeps.
-const ANSWERS: usize = 8;
-
-/// The vote over a track, and its heaviest embeddings.
-#[derive(Debug)]
-pub struct Evidence {
-    vote: TrackVote,
-    heaviest: Heaviest,
-    last: Option<Embedded>,
-    /// What the track was last told: a name, or that it has none.
-    told: Option<Option<String>>,
-    /// The answers of [`Evidence::otherwise`], with its arguments. They hold until there are new
-    /// embeddings.
-    otherwise: Vec<(BTreeSet<String>, bool, Verdict)>,
+/// What is asked of a gallery: a face, or all that is known of a track.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probe {
+    /// Of length 1.
+    pub embedding: Arc<[f32]>,
+    /// The total weight of the embeddings in it.
+    pub weight: f64,
 }
 
-impl Default for Evidence {
-    fn default() -> Self {
+impl From<&Embedded> for Probe {
+    fn from(embedded: &Embedded) -> Self {
         Self {
-            vote: TrackVote::default(),
-            heaviest: Heaviest::new(KEPT),
-            last: None,
-            told: None,
-            otherwise: Vec::new(),
+            embedding: Arc::clone(&embedded.embedding),
+            weight: embedded.weight,
         }
     }
 }
 
-impl Evidence {
-    /// Counts an embedding. Its verdict is `None` if there is no gallery.
-    pub fn add(&mut self, embedded: Embedded, verdict: Option<Verdict>) {
-        if let Some(verdict) = verdict {
-            self.vote.add(verdict, embedded.weight);
+/// The weighted mean of embeddings. What they have in common is the person; what differs from frame to
+/// frame averages out.
+#[derive(Debug, Clone, Default)]
+pub struct Mean {
+    sum: Vec<f64>,
+    weight: f64,
+}
+
+impl Mean {
+    /// Adds an embedding. One of another length than the first is left out.
+    pub fn add(&mut self, embedded: &Embedded) {
+        if self.sum.is_empty() {
+            self.sum = vec![0.0; embedded.embedding.len()];
         }
-        self.heaviest.add(embedded.clone());
-        self.last = Some(embedded);
+        if self.sum.len() == embedded.embedding.len() {
+            let numbers = self.sum.iter_mut().zip(&*embedded.embedding);
+            numbers.for_each(|(sum, number)| *sum += embedded.weight * f64::from(*number));
+            self.weight += embedded.weight;
+        }
+    }
+
+    /// The mean of `all`.
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Embedded>) -> Self {
+        let mut mean = Self::default();
+        all.into_iter().for_each(|embedded| mean.add(embedded));
+        mean
+    }
+
+    /// `None` without an embedding, or if they cancel each other out.
+    pub fn probe(&self) -> Option<Probe> {
+        let sum: Vec<f32> = self.sum.iter().map(|sum| *sum as f32).collect();
+        Some(Probe {
+            embedding: normalised(&sum)?.into(),
+            weight: self.weight,
+        })
+    }
+}
+
+/// How many answers of [`Evidence::otherwise`] a track keeps.
+const ANSWERS: usize = 8;
+
+/// A track of which this many embeddings in a row agreed is settled: more of them would rarely change
+/// its name.
+const SETTLED: u32 = 3;
+
+/// The cosine distance up to which an embedding agrees with those before.
+const AGREES: f64 = 0.6;
+
+/// All embeddings of a track, and what was decided by them.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    mean: Mean,
+    together: Option<Probe>,
+    last: Option<Probe>,
+    /// The embeddings in a row that agreed with those before.
+    agreed: u32,
+    verdict: Option<Verdict>,
+    /// What the track was last told: a name, or that it has none.
+    told: Option<Option<String>>,
+    /// The answers of [`Evidence::otherwise`], with its arguments. They hold until there are new
+    /// embeddings.
+    otherwise: Vec<(BTreeSet<String>, Verdict)>,
+}
+
+impl Evidence {
+    /// Adds an embedding.
+    pub fn add(&mut self, embedded: &Embedded) {
+        let agrees = self.together.as_ref().is_none_or(|before| {
+            crate::edit::distance(&before.embedding, &embedded.embedding) <= AGREES
+        });
+        self.agreed = if agrees { self.agreed + 1 } else { 1 };
+        self.mean.add(embedded);
+        self.together = self.mean.probe();
+        self.last = Some(embedded.into());
         self.otherwise.clear();
+    }
+
+    /// What to ask the gallery: all embeddings in one, or the last one alone.
+    pub fn probe(&self, together: bool) -> Option<&Probe> {
+        match together {
+            true => self.together.as_ref(),
+            false => self.last.as_ref(),
+        }
+    }
+
+    /// Notes who the track is by itself; `None` if there is no gallery. Another person than before
+    /// means that the track is not settled.
+    pub fn judge(&mut self, verdict: Option<Verdict>) {
+        let person = |verdict: &Option<Verdict>| verdict.as_ref().map(|v| v.person.clone());
+        if self.verdict.is_some() && person(&self.verdict) != person(&verdict) {
+            self.agreed = self.agreed.min(1);
+        }
+        self.verdict = verdict;
+        self.otherwise.clear();
+    }
+
+    /// Who the track is by itself.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// The number of embeddings since the track is settled, including that one; 0 if it is not
+    /// settled.
+    pub fn settled(&self) -> u32 {
+        (self.agreed + 1).saturating_sub(SETTLED)
     }
 
     /// The name that the track was last given.
@@ -116,60 +199,23 @@ impl Evidence {
         }
     }
 
-    /// The vote of the embeddings that were kept, if the track is none of `others`; with `only_last`,
-    /// the verdict on the last embedding. `verdict` says who an embedding is in that case. The
-    /// last few answers are kept until there are new embeddings.
+    /// Who the track is if it is none of `others`. `verdict` says who a probe is in that case. The last
+    /// few answers are kept until there are new embeddings.
     pub fn otherwise(
         &mut self,
         others: &BTreeSet<String>,
-        only_last: bool,
-        mut verdict: impl FnMut(&Embedded) -> Verdict,
+        together: bool,
+        verdict: impl FnOnce(&Probe) -> Verdict,
     ) -> Option<Verdict> {
-        let mut known = self.otherwise.iter();
-        if let Some((.., verdict)) = known.find(|(o, last, _)| o == others && *last == only_last) {
+        if let Some((_, verdict)) = self.otherwise.iter().find(|(known, _)| known == others) {
             return Some(verdict.clone());
         }
-        let found = match only_last {
-            true => self.last.as_ref().map(&mut verdict),
-            false => {
-                let mut vote = TrackVote::default();
-                for kept in self.kept() {
-                    vote.add(verdict(kept), kept.weight);
-                }
-                vote.majority()
-            }
-        }?;
+        let found = verdict(self.probe(together)?);
         if self.otherwise.len() == ANSWERS {
             self.otherwise.remove(0);
         }
-        self.otherwise
-            .push((others.clone(), only_last, found.clone()));
+        self.otherwise.push((others.clone(), found.clone()));
         Some(found)
-    }
-
-    pub fn vote(&self) -> &TrackVote {
-        &self.vote
-    }
-
-    /// The heaviest embeddings and the last one.
-    pub fn kept(&self) -> impl Iterator<Item = &Embedded> {
-        let heaviest = self.heaviest.as_slice();
-        // The last embedding is among the heaviest unless it was too light.
-        let is_kept = |last: &&Embedded| heaviest.last() == Some(*last);
-        let last = self.last.as_ref().filter(|last| !is_kept(last));
-        heaviest.iter().chain(last)
-    }
-
-    /// Votes again with the embeddings that were kept.
-    pub fn revote(&mut self, mut verdict: impl FnMut(&Embedded) -> Option<Verdict>) {
-        let mut vote = TrackVote::default();
-        for kept in self.kept() {
-            if let Some(verdict) = verdict(kept) {
-                vote.add(verdict, kept.weight);
-            }
-        }
-        self.vote = vote;
-        self.otherwise.clear();
     }
 }
 
@@ -177,9 +223,10 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    fn embedded(number: u8, weight: f64) -> Embedded {
+    fn embedded(degrees: f32, weight: f64) -> Embedded {
+        let (y, x) = degrees.to_radians().sin_cos();
         Embedded {
-            embedding: [f32::from(number)].into(),
+            embedding: [x, y].into(),
             weight,
         }
     }
@@ -187,7 +234,7 @@ mod tests {
     fn verdict(name: &str) -> Verdict {
         Verdict {
             person: Some(name.into()),
-            share: 1.0,
+            confidence: 1.0,
             distance: 0.2,
         }
     }
@@ -196,7 +243,10 @@ mod tests {
     fn the_heaviest_are_kept_in_their_order() {
         let mut kept = Heaviest::new(64);
         for i in 0..200u8 {
-            kept.add(embedded(i, f64::from(i % 100)));
+            kept.add(Embedded {
+                embedding: [f32::from(i)].into(),
+                weight: f64::from(i % 100),
+            });
         }
         assert_eq!(kept.as_slice().len(), 64);
         assert!(kept.as_slice().iter().all(|e| e.weight >= 68.0));
@@ -204,45 +254,57 @@ mod tests {
     }
 
     #[test]
-    fn the_heaviest_embeddings_and_the_last_vote_again() {
+    fn the_mean_is_weighted_and_of_length_1() {
+        let all = [embedded(0.0, 0.1), embedded(90.0, 0.3)];
+        let probe = Mean::of(&all).probe().expect("a direction");
+        let [x, y] = [probe.embedding[0], probe.embedding[1]];
+        assert!((y / x - 3.0).abs() < 1e-5 && (x * x + y * y - 1.0).abs() < 1e-6);
+        assert!((probe.weight - 0.4).abs() < 1e-9);
+        assert_eq!(Mean::default().probe(), None);
+        let opposite = [embedded(0.0, 0.5), embedded(180.0, 0.5)];
+        let gone = Mean::of(&opposite).probe();
+        // Only rounding is left.
+        assert!(gone.is_none_or(|probe| probe.embedding.iter().all(|v| v.is_finite())));
+    }
+
+    #[test]
+    fn a_track_is_settled_once_three_embeddings_agree() {
         let mut track = Evidence::default();
-        for i in 0..100u8 {
-            let weight = if i % 10 == 0 { 0.9 } else { 0.1 };
-            track.add(embedded(i, weight), Some(verdict("ann")));
+        let mut settled = Vec::new();
+        // The fifth is somebody else.
+        for degrees in [0.0, 10.0, 5.0, 8.0, 100.0, 7.0, 6.0, 9.0] {
+            track.add(&embedded(degrees, 0.5));
+            track.judge(Some(verdict("ann")));
+            settled.push(track.settled());
         }
-        let numbers: Vec<f32> = track.kept().map(|k| k.embedding[0]).collect();
-        assert_eq!(
-            numbers,
-            [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 99.0]
-        );
-        track.revote(|kept| {
-            Some(verdict(if kept.embedding[0] < 10.0 {
-                "bob"
-            } else {
-                "eve"
-            }))
-        });
-        let eve = track.vote().majority().expect("a majority");
-        assert_eq!(eve.person.as_deref(), Some("eve"));
-        assert!((eve.share - 6.4 / 7.3).abs() < 1e-9, "{}", eve.share);
-        assert_eq!(track.vote().last(), Some(&verdict("eve")));
+        assert_eq!(settled, [0, 0, 1, 2, 0, 0, 1, 2]);
+        track.judge(Some(verdict("bob")));
+        assert_eq!(track.settled(), 0, "another name");
+        track.judge(None);
+        assert_eq!(track.verdict(), None, "no gallery, no name");
+    }
+
+    #[test]
+    fn answers_are_kept_until_there_is_more() {
+        let mut track = Evidence::default();
         let others = BTreeSet::from(["eve".to_owned()]);
-        let mut asked = 0;
-        for only_last in [false, true, false, true] {
-            let bob = track.otherwise(&others, only_last, |_| {
-                asked += 1;
+        let ask = |track: &mut Evidence, together| {
+            let mut asked = None;
+            let found = track.otherwise(&others, together, |probe| {
+                asked = Some(probe.embedding[1]);
                 verdict("bob")
             });
-            assert_eq!(bob.and_then(|v| v.person).as_deref(), Some("bob"));
-        }
-        assert_eq!(asked, 9 + 1, "answers are kept");
-        track.revote(|_| None);
-        let bob = track.otherwise(&others, true, |kept| {
-            assert_eq!(kept.embedding[0], 99.0);
-            verdict("bob")
-        });
-        assert_eq!(bob.and_then(|v| v.person).as_deref(), Some("bob"));
-        assert_eq!(track.vote().majority(), None, "no gallery, no name");
-        assert_eq!(track.kept().count(), 9);
+            assert_eq!(found.is_some(), track.probe(together).is_some());
+            asked
+        };
+        assert_eq!(ask(&mut track, true), None, "nothing to ask");
+        track.add(&embedded(0.0, 1.0));
+        assert_eq!(ask(&mut track, true), Some(0.0));
+        assert_eq!(ask(&mut track, true), None, "known");
+        track.add(&embedded(90.0, 1.0));
+        assert_eq!(ask(&mut track, false), Some(1.0), "the last one alone");
+        track.judge(Some(verdict("ann")));
+        let both = ask(&mut track, true).expect("asked again");
+        assert!((both - 0.5f32.sqrt()).abs() < 1e-6);
     }
 }

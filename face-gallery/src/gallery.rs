@@ -1,9 +1,10 @@
 //! The gallery: embeddings of known people. `file.rs` reads and writes its file, `scan.rs` searches
-//! it, `images.rs` groups rows by image, and `watch.rs` shares galleries and watches their files.
+//! it, `images.rs` groups rows by image, `strangers.rs` holds the faces that are not to be named, and `watch.rs` shares galleries and watches their files.
 
 mod file;
 mod images;
 mod scan;
+mod strangers;
 pub mod watch;
 
 use std::borrow::Cow;
@@ -22,6 +23,8 @@ use file::FiledNumbers;
 pub use file::Stamp;
 use images::Images;
 pub use images::{variation_of, variation_source};
+pub use strangers::MOST_STRANGERS;
+use strangers::Strangers;
 
 /// The person whose face a row is, and the picture from which it was computed. In a gallery, names
 /// have one form ([`names::normal`]): two forms of a name are one person.
@@ -66,6 +69,7 @@ pub struct Gallery {
     dimensions: usize,
     roll: Roll,
     numbers: Numbers,
+    strangers: Strangers,
     /// Computed when first needed; reset by every new row.
     images: OnceLock<Option<Images>>,
 }
@@ -214,6 +218,7 @@ impl Gallery {
                 exact: Vec::new(),
                 fixed: Vec::new(),
             },
+            strangers: Strangers::default(),
             notes: BTreeMap::new(),
             images: OnceLock::new(),
         }
@@ -416,6 +421,7 @@ impl Gallery {
             && self.roll.sources == other.roll.sources
             && self.roll.ends == other.roll.ends
             && self.numbers.fixed() == other.numbers.fixed()
+            && self.strangers == other.strangers
     }
 
     /// Writes the gallery's file atomically: to a temporary file in the same folder, which is then

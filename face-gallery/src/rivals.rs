@@ -169,7 +169,7 @@ mod tests {
     fn verdict(person: Option<&str>, distance: f64) -> Verdict {
         Verdict {
             person: person.map(Into::into),
-            share: 1.0,
+            confidence: 1.0,
             distance,
         }
     }

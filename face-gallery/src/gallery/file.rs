@@ -11,6 +11,10 @@
 //! is compared. If they do not fit or are missing, they are computed, as for a small gallery, whose
 //! numbers are all in memory.
 //!
+//! Faces that are not to be named are in the tensor `strangers`, float32 [S, D], and their sources in
+//! the metadata `strangers`, a JSON array of S strings. Earlier versions pass over both. (If one of
+//! them writes the gallery again, the tensor is lost, and the sources without it are ignored.)
+//!
 //! Changing or truncating a file in place costs only precision: where exact rows are gone or have
 //! changed, the 16-bit numbers replace them. Our own writer makes a new file and renames it, so the
 //! open one stays whole.
@@ -30,7 +34,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError};
 use serde::Serialize;
 
-use super::{Gallery, ModelId, Numbers};
+use super::{Gallery, ModelId, Numbers, Strangers};
 #[cfg(test)]
 use header::RollReader;
 use header::{Header, MAX_HEADER, RowText};
@@ -40,10 +44,19 @@ const FORMAT: &str = "gst-face-gallery";
 const VERSION: &str = "1";
 
 /// The metadata that we write.
-const OURS: [&str; 5] = ["format", "version", "model", "model-sha256", "rows"];
+const OURS: [&str; 6] = [
+    "format",
+    "version",
+    "model",
+    "model-sha256",
+    "rows",
+    STRANGERS,
+];
 
 const EXACT: &str = "embeddings";
 const FIXED: &str = "embeddings_i16";
+/// A tensor, and the metadata about it.
+const STRANGERS: &str = "strangers";
 
 /// Galleries are large if their `embeddings` have at least this many bytes (65536 rows of 128).
 pub const LARGE: u64 = 32 << 20;
@@ -229,6 +242,10 @@ fn parse(file: &File, length: u64, large: u64) -> Result<Gallery, Read> {
         sha256: header.value("model-sha256")?,
     };
     let notes = header.notes()?;
+    let strangers = match header.tensor(STRANGERS) {
+        Some(tensor) => read_strangers(file, &header, &tensor, dimensions, start)?,
+        None => Strangers::default(),
+    };
     drop(header);
     drop(text);
     let bytes = exact.data_offsets.1 - exact.data_offsets.0;
@@ -251,11 +268,46 @@ fn parse(file: &File, length: u64, large: u64) -> Result<Gallery, Read> {
         dimensions,
         roll,
         numbers,
+        strangers,
         images: OnceLock::new(),
     };
     // Now, not while a stream plays.
     gallery.find_images();
     Ok(gallery)
+}
+
+/// Reads the faces that are not to be named.
+fn read_strangers(
+    file: &File,
+    header: &Header,
+    tensor: &TensorInfo,
+    dimensions: usize,
+    start: u64,
+) -> Result<Strangers, Read> {
+    let sources: Vec<String> = match header.optional(STRANGERS)? {
+        Some(text) => serde_json::from_str(&text).map_err(no_gallery)?,
+        None => Vec::new(),
+    };
+    let is_matrix = matches!(tensor.shape.as_slice(), [_, length] if *length == dimensions);
+    if tensor.dtype != Dtype::F32 || !is_matrix {
+        return Err(Read::Content(no_gallery(format!(
+            "`{STRANGERS}` is {:?} {:?}, expected F32 [S, {dimensions}]",
+            tensor.dtype, tensor.shape
+        ))));
+    }
+    // Within the file, as `Header::parse` has checked.
+    let (first, last) = tensor.data_offsets;
+    let mut bytes = vec![0; last - first];
+    file.read_exact_at(&mut bytes, start + first as u64)?;
+    let numbers: Vec<f32> = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|four| f32::from_le_bytes(*four))
+        .collect();
+    Strangers::read(sources, &numbers, dimensions).map_err(|row| {
+        Read::Content(format!("damaged: row {row} of `{STRANGERS}` has no direction"))
+    })
 }
 
 /// The file to which `path` leads. It need not exist.
@@ -307,6 +359,7 @@ pub fn write_to(gallery: &Gallery, writer: &mut impl Write, large: u64) -> io::R
     writer.write_all(&(header.len() as u64).to_le_bytes())?;
     writer.write_all(&header)?;
     write_exact(writer, gallery)?;
+    write_numbers(writer, gallery.strangers.exact(), |v| v.to_le_bytes())?;
     write_numbers(writer, fixed, |v| v.to_le_bytes())
 }
 
@@ -343,23 +396,33 @@ fn header(gallery: &Gallery, with_fixed: bool) -> io::Result<Vec<u8>> {
         })
         .collect();
     let rows = serde_json::to_string(&rows)?;
-    let ours = [
+    let strangers = gallery.strangers();
+    let sources = serde_json::to_string(strangers)?;
+    let mut ours = vec![
         FORMAT,
         VERSION,
         &gallery.model.name,
         &gallery.model.sha256,
         &rows,
     ];
+    // Last in `OURS`. A gallery without strangers looks as it always did.
+    ours.extend((!strangers.is_empty()).then_some(&*sources));
     let notes = gallery.notes.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     let numbers = gallery.len() * gallery.dimensions;
-    let info = |dtype, first, last| TensorInfo {
+    let info = |dtype, rows, first, last| TensorInfo {
         dtype,
-        shape: vec![gallery.len(), gallery.dimensions],
+        shape: vec![rows, gallery.dimensions],
         data_offsets: (first, last),
     };
-    let mut tensors = BTreeMap::from([(EXACT, info(Dtype::F32, 0, 4 * numbers))]);
+    let rows = gallery.len();
+    let mut tensors = BTreeMap::from([(EXACT, info(Dtype::F32, rows, 0, 4 * numbers))]);
+    let end = 4 * (numbers + strangers.len() * gallery.dimensions);
+    if !strangers.is_empty() {
+        let rows = strangers.len();
+        tensors.insert(STRANGERS, info(Dtype::F32, rows, 4 * numbers, end));
+    }
     if with_fixed {
-        tensors.insert(FIXED, info(Dtype::I16, 4 * numbers, 6 * numbers));
+        tensors.insert(FIXED, info(Dtype::I16, rows, end, end + 2 * numbers));
     }
     let mut header = serde_json::to_vec(&WrittenHeader {
         metadata: notes.chain(OURS.into_iter().zip(ours)).collect(),

@@ -200,6 +200,13 @@ impl<'a> Header<'a> {
         serde_json::from_str(self.raw(key)?).map_err(no_gallery)
     }
 
+    /// The value of a key that need not be there.
+    pub fn optional(&self, key: &str) -> Result<Option<String>, String> {
+        let value = self.metadata.0.get(key);
+        let text = value.map(|value| serde_json::from_str(value.get()));
+        text.transpose().map_err(no_gallery)
+    }
+
     /// The metadata entries that are not ours.
     pub fn notes(&self) -> Result<BTreeMap<String, String>, String> {
         let others = self
