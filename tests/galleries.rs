@@ -252,6 +252,7 @@ fn two_descriptors_of_one_file() {
     let strict = json!(0.0001);
     let mut changed = descriptor("sface");
     changed["distance_threshold"] = strict;
+    changed["strangers"] = json!(null);
     let loose = models.linked("loose", &descriptor("sface"), "sface");
     let strict = models.linked("strict", &changed, "sface");
     assert_eq!(

@@ -321,7 +321,7 @@ fn a_large_gallery_cut_short_in_place() {
     assert!(size > 48 << 20, "{size}: 32 and 16 bits a number");
     let feed = Feed::new(
         &format!(
-            "facedetector ! facerecognizer name=r gallery=\"{}\" interval=0 neighbors=1",
+            "facedetector ! facerecognizer name=r gallery=\"{}\" interval=0",
             path.display()
         ),
         &picture.caps(),

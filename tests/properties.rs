@@ -134,7 +134,7 @@ fn of_the_recogniser() {
     assert_eq!(names(&show(&[])), ["-"; 6]);
     assert_eq!(names(&show(&[("gallery", path(0))])), galleries[0]);
     assert_eq!(names(&show(&[("gallery", path(1))])), galleries[1]);
-    // With only one embedding, earlier votes do not count.
+    // With the last embedding only, earlier ones do not count.
     let last = ("vote", "false");
     let none = [
         last,
@@ -144,11 +144,18 @@ fn of_the_recogniser() {
     assert_eq!(names(&show(&none)), ["nobody"; 6]);
     let all = [("distance-threshold", "0.637")];
     assert_eq!(names(&show(&all)), galleries[1]);
-    // The majority of five votes for the name and one for nobody.
-    let voted = show(&[("vote", "true")]);
+    let strict = [
+        ("distance-threshold", "-1"),
+        ("false-name-rate", "0.000001"),
+    ];
+    assert_eq!(names(&show(&strict)), galleries[1]);
+    // All embeddings together, which are of one picture.
+    let together = show(&[("vote", "true")]);
+    assert_eq!(names(&together), galleries[1]);
+    let sure = together[0].recognition.clone().expect("named").confidence;
+    assert!(sure > 0.9, "{sure}");
+    let voted = show(&[("mirror", "true")]);
     assert_eq!(names(&voted), galleries[1]);
-    let share = voted[0].recognition.clone().expect("named").confidence;
-    assert!(share > 0.5 && share < 0.9, "{share}");
     assert!(voted.iter().all(|f| f.embedding.is_none()));
     let attached = show(&[("attach-embedding", "true")]);
     assert!(attached.iter().all(|f| f.embedding.is_some()));

@@ -57,30 +57,11 @@ impl Heaviest {
     }
 }
 
-/// What is asked of a gallery: a face, or all that is known of a track.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Probe {
-    /// Of length 1.
-    pub embedding: Arc<[f32]>,
-    /// The total weight of the embeddings in it.
-    pub weight: f64,
-}
-
-impl From<&Embedded> for Probe {
-    fn from(embedded: &Embedded) -> Self {
-        Self {
-            embedding: Arc::clone(&embedded.embedding),
-            weight: embedded.weight,
-        }
-    }
-}
-
 /// The weighted mean of embeddings. What they have in common is the person; what differs from frame to
 /// frame averages out.
 #[derive(Debug, Clone, Default)]
 pub struct Mean {
     sum: Vec<f64>,
-    weight: f64,
 }
 
 impl Mean {
@@ -92,7 +73,6 @@ impl Mean {
         if self.sum.len() == embedded.embedding.len() {
             let numbers = self.sum.iter_mut().zip(&*embedded.embedding);
             numbers.for_each(|(sum, number)| *sum += embedded.weight * f64::from(*number));
-            self.weight += embedded.weight;
         }
     }
 
@@ -103,13 +83,10 @@ impl Mean {
         mean
     }
 
-    /// `None` without an embedding, or if they cancel each other out.
-    pub fn probe(&self) -> Option<Probe> {
+    /// The mean, scaled to length 1. `None` without an embedding, or if they cancel each other out.
+    pub fn unit(&self) -> Option<Vec<f32>> {
         let sum: Vec<f32> = self.sum.iter().map(|sum| *sum as f32).collect();
-        Some(Probe {
-            embedding: normalised(&sum)?.into(),
-            weight: self.weight,
-        })
+        normalised(&sum)
     }
 }
 
@@ -127,8 +104,8 @@ const AGREES: f64 = 0.6;
 #[derive(Debug, Default)]
 pub struct Evidence {
     mean: Mean,
-    together: Option<Probe>,
-    last: Option<Probe>,
+    together: Option<Arc<[f32]>>,
+    last: Option<Arc<[f32]>>,
     /// The embeddings in a row that agreed with those before.
     agreed: u32,
     verdict: Option<Verdict>,
@@ -142,18 +119,19 @@ pub struct Evidence {
 impl Evidence {
     /// Adds an embedding.
     pub fn add(&mut self, embedded: &Embedded) {
-        let agrees = self.together.as_ref().is_none_or(|before| {
-            crate::edit::distance(&before.embedding, &embedded.embedding) <= AGREES
-        });
+        let agrees = self
+            .together
+            .as_ref()
+            .is_none_or(|before| crate::edit::distance(before, &embedded.embedding) <= AGREES);
         self.agreed = if agrees { self.agreed + 1 } else { 1 };
         self.mean.add(embedded);
-        self.together = self.mean.probe();
-        self.last = Some(embedded.into());
+        self.together = self.mean.unit().map(Into::into);
+        self.last = Some(Arc::clone(&embedded.embedding));
         self.otherwise.clear();
     }
 
     /// What to ask the gallery: all embeddings in one, or the last one alone.
-    pub fn probe(&self, together: bool) -> Option<&Probe> {
+    pub fn embedding(&self, together: bool) -> Option<&Arc<[f32]>> {
         match together {
             true => self.together.as_ref(),
             false => self.last.as_ref(),
@@ -199,18 +177,18 @@ impl Evidence {
         }
     }
 
-    /// Who the track is if it is none of `others`. `verdict` says who a probe is in that case. The last
+    /// Who the track is if it is none of `others`. `verdict` says who an embedding is in that case. The last
     /// few answers are kept until there are new embeddings.
     pub fn otherwise(
         &mut self,
         others: &BTreeSet<String>,
         together: bool,
-        verdict: impl FnOnce(&Probe) -> Verdict,
+        verdict: impl FnOnce(&[f32]) -> Verdict,
     ) -> Option<Verdict> {
         if let Some((_, verdict)) = self.otherwise.iter().find(|(known, _)| known == others) {
             return Some(verdict.clone());
         }
-        let found = verdict(self.probe(together)?);
+        let found = verdict(self.embedding(together)?);
         if self.otherwise.len() == ANSWERS {
             self.otherwise.remove(0);
         }
@@ -256,15 +234,14 @@ mod tests {
     #[test]
     fn the_mean_is_weighted_and_of_length_1() {
         let all = [embedded(0.0, 0.1), embedded(90.0, 0.3)];
-        let probe = Mean::of(&all).probe().expect("a direction");
-        let [x, y] = [probe.embedding[0], probe.embedding[1]];
+        let mean = Mean::of(&all).unit().expect("a direction");
+        let [x, y] = [mean[0], mean[1]];
         assert!((y / x - 3.0).abs() < 1e-5 && (x * x + y * y - 1.0).abs() < 1e-6);
-        assert!((probe.weight - 0.4).abs() < 1e-9);
-        assert_eq!(Mean::default().probe(), None);
+        assert_eq!(Mean::default().unit(), None);
         let opposite = [embedded(0.0, 0.5), embedded(180.0, 0.5)];
-        let gone = Mean::of(&opposite).probe();
         // Only rounding is left.
-        assert!(gone.is_none_or(|probe| probe.embedding.iter().all(|v| v.is_finite())));
+        let gone = Mean::of(&opposite).unit();
+        assert!(gone.is_none_or(|mean| mean.iter().all(|v| v.is_finite())));
     }
 
     #[test]
@@ -290,11 +267,11 @@ mod tests {
         let others = BTreeSet::from(["eve".to_owned()]);
         let ask = |track: &mut Evidence, together| {
             let mut asked = None;
-            let found = track.otherwise(&others, together, |probe| {
-                asked = Some(probe.embedding[1]);
+            let found = track.otherwise(&others, together, |embedding| {
+                asked = Some(embedding[1]);
                 verdict("bob")
             });
-            assert_eq!(found.is_some(), track.probe(together).is_some());
+            assert_eq!(found.is_some(), track.embedding(together).is_some());
             asked
         };
         assert_eq!(ask(&mut track, true), None, "nothing to ask");

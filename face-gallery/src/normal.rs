@@ -37,7 +37,11 @@ mod tests {
             (1e-6, -4.753_424_309),
             (1e-12, -7.034_483_825),
         ] {
-            assert!((quantile(p) - expected).abs() < 1e-6, "{p}: {}", quantile(p));
+            assert!(
+                (quantile(p) - expected).abs() < 1e-6,
+                "{p}: {}",
+                quantile(p)
+            );
         }
     }
 }

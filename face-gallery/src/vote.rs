@@ -15,7 +15,6 @@ use std::collections::{BTreeSet, HashMap};
 use face_core::model::{Descriptor, Strangers};
 
 use crate::confidence::{self, Signs};
-use crate::evidence::Probe;
 use crate::{Gallery, Neighbor, normal};
 
 /// How far the soft minimum reaches, in cosine distance.
@@ -101,32 +100,91 @@ impl Rule {
     }
 }
 
-/// Decides who a face is.
-pub fn who(gallery: &Gallery, probe: &Probe, rule: &Rule) -> Verdict {
-    who_else(gallery, probe, rule, &BTreeSet::new())
+/// Decides who an embedding of length 1 is: that of a face, or the mean of a track's.
+pub fn who(gallery: &Gallery, embedding: &[f32], rule: &Rule) -> Verdict {
+    who_else(gallery, embedding, rule, &BTreeSet::new())
 }
 
 /// The same as if `others` were not in the gallery.
 pub fn who_else(
     gallery: &Gallery,
-    probe: &Probe,
+    embedding: &[f32],
     rule: &Rule,
     others: &BTreeSet<String>,
 ) -> Verdict {
-    let others: Vec<usize> = match others.is_empty() {
-        true => Vec::new(),
-        false => {
-            let people = gallery.people().iter().enumerate();
-            let others = people.filter(|(_, name)| others.contains(*name));
-            others.map(|(person, _)| person).collect()
-        }
+    let near = Near::find(gallery, embedding, others);
+    let Some(first) = near.candidates.first() else {
+        return Verdict::nobody();
     };
-    let theirs: usize = others.iter().map(|&p| gallery.images_of(p)).sum();
-    let mut nearest = gallery.nearest_images(&probe.embedding, IMAGES.saturating_add(theirs));
-    nearest.retain(|neighbor| !others.contains(&neighbor.person));
-    nearest.truncate(IMAGES);
-    let stranger = gallery.nearest_stranger(&probe.embedding);
-    decide(gallery, &nearest, stranger.map(|(_, d)| d), probe, rule)
+    let right = confidence::right(near.signs(gallery, first, rule));
+    let limit = rule.limit(gallery.people().len());
+    match first.score <= limit && near.stranger.is_none_or(|d| d > first.score) {
+        true => Verdict {
+            person: Some(gallery.person_name(first.person).to_owned()),
+            confidence: right,
+            distance: first.distance,
+        },
+        false => Verdict {
+            person: None,
+            confidence: 1.0 - right,
+            distance: near.distance,
+        },
+    }
+}
+
+/// The person with the lowest score, and what speaks for them, whether or not they are named. To fit
+/// [`confidence`].
+pub fn signs<'a>(gallery: &'a Gallery, embedding: &[f32], rule: &Rule) -> Option<(&'a str, Signs)> {
+    let near = Near::find(gallery, embedding, &BTreeSet::new());
+    let first = near.candidates.first()?;
+    let signs = near.signs(gallery, first, rule);
+    Some((gallery.person_name(first.person), signs))
+}
+
+/// What is near a face.
+struct Near {
+    /// The lowest score first.
+    candidates: Vec<Candidate>,
+    /// The distance of the nearest row.
+    distance: f64,
+    /// The distance of the nearest face that is not to be named.
+    stranger: Option<f64>,
+}
+
+impl Near {
+    /// Without the rows of `others`.
+    fn find(gallery: &Gallery, embedding: &[f32], others: &BTreeSet<String>) -> Self {
+        let others: Vec<usize> = match others.is_empty() {
+            true => Vec::new(),
+            false => {
+                let people = gallery.people().iter().enumerate();
+                let others = people.filter(|(_, name)| others.contains(*name));
+                others.map(|(person, _)| person).collect()
+            }
+        };
+        let theirs: usize = others.iter().map(|&p| gallery.images_of(p)).sum();
+        let mut nearest = gallery.nearest_images(embedding, IMAGES.saturating_add(theirs));
+        nearest.retain(|neighbor| !others.contains(&neighbor.person));
+        nearest.truncate(IMAGES);
+        Self {
+            candidates: candidates(gallery, &nearest),
+            distance: nearest.first().map_or(2.0, |n| n.distance),
+            stranger: gallery.nearest_stranger(embedding).map(|(_, d)| d),
+        }
+    }
+
+    /// What speaks for the first candidate.
+    fn signs(&self, gallery: &Gallery, first: &Candidate, rule: &Rule) -> Signs {
+        let next = self.candidates.get(1).map(|next| next.score);
+        let rival = next.into_iter().chain(self.stranger).reduce(f64::min);
+        let deviation = rule
+            .strangers
+            .map_or(confidence::DEVIATION, |s| s.deviation);
+        Signs {
+            within: (rule.own_limit(gallery.people().len()) - first.score) / deviation,
+            ahead: rival.map(|rival| (rival - first.score) / deviation),
+        }
+    }
 }
 
 /// A person's chance.
@@ -163,42 +221,6 @@ fn candidates(gallery: &Gallery, nearest: &[Neighbor]) -> Vec<Candidate> {
     // Stable: the nearest were first.
     found.sort_by(|a, b| a.score.total_cmp(&b.score));
     found
-}
-
-fn decide(
-    gallery: &Gallery,
-    nearest: &[Neighbor],
-    stranger: Option<f64>,
-    probe: &Probe,
-    rule: &Rule,
-) -> Verdict {
-    let candidates = candidates(gallery, nearest);
-    let Some(first) = candidates.first() else {
-        return Verdict::nobody();
-    };
-    let people = gallery.people().len();
-    let next = candidates.get(1).map(|next| next.score);
-    // NaN in neither.
-    let rival = [next, stranger].into_iter().flatten().reduce(f64::min);
-    let deviation = rule.strangers.map_or(confidence::DEVIATION, |s| s.deviation);
-    let right = confidence::right(Signs {
-        within: (rule.own_limit(people) - first.score) / deviation,
-        ahead: rival.map(|rival| (rival - first.score) / deviation),
-        weight: probe.weight,
-    });
-    let silenced = stranger.is_some_and(|stranger| stranger <= first.score);
-    match first.score <= rule.limit(people) && !silenced {
-        true => Verdict {
-            person: Some(gallery.person_name(first.person).to_owned()),
-            confidence: right,
-            distance: first.distance,
-        },
-        false => Verdict {
-            person: None,
-            confidence: 1.0 - right,
-            distance: nearest.first().map_or(2.0, |n| n.distance),
-        },
-    }
 }
 
 #[cfg(test)]

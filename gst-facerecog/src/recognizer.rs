@@ -6,7 +6,7 @@ use std::time::Duration;
 use face_core::Error;
 use face_core::align::{Chips, chip_runner, landmarks_in};
 use face_core::image::{PixelShape, ReadFrame};
-use face_core::model::{Model, Task};
+use face_core::model::{Descriptor, Model, Task};
 use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
 use face_core::turns::Asker;
@@ -72,9 +72,9 @@ impl Recognizer {
         self.session.descriptor.dimensions.unwrap_or(0)
     }
 
-    /// The model's own threshold on cosine distance.
-    pub fn distance_threshold(&self) -> Option<f64> {
-        self.session.descriptor.distance_threshold
+    /// The descriptor of the model.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.session.descriptor
     }
 
     /// Gets a place for this thread to embed faces; see [`SharedSession::place`].
@@ -82,11 +82,13 @@ impl Recognizer {
         self.session.place(&self.asker, patience)
     }
 
-    /// Embeds one face. `None` if it has no extent, or the embedding has no direction.
+    /// Embeds one face; with `mirror`, as the mean of the embeddings of the face and of its mirror
+    /// image. `None` if it has no extent, or the embedding has no direction.
     pub fn embed(
         &mut self,
         frame: &ReadFrame,
         face: &Face,
+        mirror: bool,
         work: &mut Work,
     ) -> Result<Option<Embedded>, Error> {
         if !work.sample(|| self.chips.fill(frame, face, &mut self.runner))? {
@@ -96,9 +98,24 @@ impl Recognizer {
         let green = &self.runner.input()[height * width..2 * height * width];
         let sharpness = quality::sharpness(green, width);
         work.infer(&mut self.runner)?;
-        let Some(embedding) = normalised(self.runner.only_output()?) else {
+        let Some(mut embedding) = normalised(self.runner.only_output()?) else {
             return Ok(None);
         };
+        if mirror {
+            // One after the other: the graph of SFace has a batch of one, and on a CPU two faces in
+            // one run take as long as in two.
+            flip(self.runner.input(), width);
+            work.infer(&mut self.runner)?;
+            let Some(mirrored) = normalised(self.runner.only_output()?) else {
+                return Ok(None);
+            };
+            let numbers = embedding.iter_mut().zip(mirrored);
+            numbers.for_each(|(number, mirrored)| *number += mirrored);
+            let Some(mean) = normalised(&embedding) else {
+                return Ok(None);
+            };
+            embedding = mean;
+        }
         let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
         let confidence = face.confidence.unwrap_or(1.0);
         let landmarks = PixelShape::of(frame.info()).landmarks(&landmarks);
@@ -107,5 +124,22 @@ impl Recognizer {
             embedding: embedding.into(),
             weight,
         }))
+    }
+}
+
+/// Mirrors a picture of rows of `width` values, with any number of channels.
+fn flip(tensor: &mut [f32], width: usize) {
+    tensor.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flipping_reverses_each_row() {
+        let mut tensor = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        flip(&mut tensor, 3);
+        assert_eq!(tensor, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
     }
 }

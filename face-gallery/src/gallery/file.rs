@@ -306,7 +306,9 @@ fn read_strangers(
         .map(|four| f32::from_le_bytes(*four))
         .collect();
     Strangers::read(sources, &numbers, dimensions).map_err(|row| {
-        Read::Content(format!("damaged: row {row} of `{STRANGERS}` has no direction"))
+        Read::Content(format!(
+            "damaged: row {row} of `{STRANGERS}` has no direction"
+        ))
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use face_core::Error;
-use face_gallery::vote::who;
+use face_gallery::vote::{Rule, Verdict, who};
 use face_gallery::watch::{self, Content, Told, Watch};
 use face_gallery::{Gallery, ModelId};
 use face_meta::people::KnownPeople;
@@ -15,7 +15,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use parking_lot::Mutex;
 
-use super::imp::FaceRecognizer;
+use super::imp::{FaceRecognizer, State};
 use super::look::rule;
 use crate::recognizer::Recognizer;
 
@@ -65,6 +65,7 @@ impl Fit {
 pub struct Counters {
     rows: AtomicU64,
     people: AtomicU64,
+    strangers: AtomicU64,
     loads: AtomicU64,
 }
 
@@ -79,17 +80,20 @@ impl Counters {
         let people = gallery.map_or(0, |g| g.people().len());
         self.rows.store(rows as u64, Ordering::Relaxed);
         self.people.store(people as u64, Ordering::Relaxed);
+        let strangers = gallery.map_or(0, |g| g.strangers().len());
+        self.strangers.store(strangers as u64, Ordering::Relaxed);
         if gallery.is_some() {
             self.loads.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Adds `gallery-rows` and `gallery-people` of the gallery in use, and `gallery-loads`, the
+    /// Adds `gallery-rows`, `gallery-people` and `gallery-strangers` of the gallery in use, and `gallery-loads`, the
     /// number of galleries adopted since the start.
     pub fn add_to(&self, stats: &mut gst::Structure) {
         for (name, counter) in [
             ("gallery-rows", &self.rows),
             ("gallery-people", &self.people),
+            ("gallery-strangers", &self.strangers),
             ("gallery-loads", &self.loads),
         ] {
             stats.set(name, counter.load(Ordering::Relaxed));
@@ -251,38 +255,14 @@ impl FaceRecognizer {
     /// Replaces the gallery and names all tracks again from their embeddings. The search does not
     /// block the stream. Returns `false` if the setting changed in the meantime.
     fn adopt(&self, serial: u64, gallery: Option<Arc<Gallery>>) -> bool {
-        let settings = self.settings.lock().clone();
-        let mut embeddings: Vec<Arc<[f32]>> = Vec::new();
-        let model_threshold = match self.state.lock().as_mut() {
-            Some(state) => {
-                let kept = state.rounds.summaries_mut().flat_map(|t| t.kept());
-                embeddings.extend(kept.map(|kept| Arc::clone(&kept.embedding)));
-                state.recognizer.distance_threshold()
-            }
-            None => return false,
+        let Some(judged) = self.judge_all(gallery.as_deref()) else {
+            return false;
         };
-        let rule = rule(&settings, model_threshold);
-        let judge = |embedding: &[f32]| {
-            let gallery = gallery.as_ref()?;
-            Some(who(gallery, embedding, rule))
-        };
-        let verdicts: HashMap<*const f32, _> = embeddings
-            .iter()
-            .map(|embedding| (embedding.as_ptr(), judge(embedding)))
-            .collect();
         let mut guard = self.state.lock();
         let Some(state) = guard.as_mut().filter(|s| s.gallery_serial == serial) else {
             return false;
         };
-        for track in state.rounds.summaries_mut() {
-            track.revote(|kept| {
-                // Embeddings added since are looked up now.
-                match verdicts.get(&kept.embedding.as_ptr()) {
-                    Some(verdict) => verdict.clone(),
-                    None => judge(&kept.embedding),
-                }
-            });
-        }
+        judged.tell(state, gallery.as_deref());
         self.counters.count(gallery.as_deref());
         let old = std::mem::replace(&mut state.gallery, gallery.clone());
         drop(guard);
@@ -290,6 +270,42 @@ impl FaceRecognizer {
         // Freeing a large gallery takes time, too.
         drop(old);
         true
+    }
+
+    /// Names all tracks again after a change of the rule.
+    pub(super) fn rule_set(&self) {
+        let gallery = match self.state.lock().as_ref() {
+            Some(state) => state.gallery.clone(),
+            None => return,
+        };
+        if let Some(judged) = self.judge_all(gallery.as_deref())
+            && let Some(state) = self.state.lock().as_mut()
+            && state.gallery.as_ref().map(Arc::as_ptr) == gallery.as_ref().map(Arc::as_ptr)
+        {
+            judged.tell(state, gallery.as_deref());
+        }
+    }
+
+    /// Decides who all tracks are, without blocking the stream. `None` if it has ended.
+    fn judge_all(&self, gallery: Option<&Gallery>) -> Option<Judged> {
+        let settings = self.settings.lock().clone();
+        let mut guard = self.state.lock();
+        let state = guard.as_mut()?;
+        let rule = rule(&settings, &state.recognizer);
+        let together = settings.vote;
+        let tracks = state.rounds.summaries_mut();
+        let found = tracks.filter_map(|track| track.embedding(together).cloned());
+        let embeddings: Vec<Arc<[f32]>> = found.collect();
+        drop(guard);
+        let verdicts = embeddings.into_iter().map(|embedding| {
+            let verdict = gallery.map(|gallery| who(gallery, &embedding, &rule));
+            (embedding.as_ptr(), (embedding, verdict))
+        });
+        Some(Judged {
+            verdicts: verdicts.collect(),
+            rule,
+            together,
+        })
     }
 
     fn announce(&self, path: &Path, gallery: &Gallery) {
@@ -310,5 +326,28 @@ impl FaceRecognizer {
             gst::ResourceError::Settings,
             ("{error}; the current gallery stays in use")
         );
+    }
+}
+
+/// Who tracks are, by the place in memory of the embedding that was asked for.
+struct Judged {
+    /// With the embeddings, so that their memory is not used again.
+    verdicts: HashMap<*const f32, (Arc<[f32]>, Option<Verdict>)>,
+    rule: Rule,
+    together: bool,
+}
+
+impl Judged {
+    /// Tells the tracks. Those with embeddings added since are looked up now.
+    fn tell(self, state: &mut State, gallery: Option<&Gallery>) {
+        for track in state.rounds.summaries_mut() {
+            let verdict = track.embedding(self.together).and_then(|embedding| {
+                match self.verdicts.get(&embedding.as_ptr()) {
+                    Some((_, verdict)) => verdict.clone(),
+                    None => gallery.map(|gallery| who(gallery, embedding, &self.rule)),
+                }
+            });
+            track.judge(verdict);
+        }
     }
 }

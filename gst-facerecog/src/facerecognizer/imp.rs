@@ -9,6 +9,7 @@ use face_core::stats::{self, Stats, Work};
 use face_core::tracks::Pace;
 use face_gallery::Gallery;
 use face_gallery::evidence::Evidence;
+use face_gallery::vote::FALSE_NAME_RATE;
 use face_gallery::watch::{Content, Watch};
 use face_meta::names::UNKNOWN;
 use face_meta::people::KnownPeople;
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::Late;
 use super::galleries::{Counters, Fit, People};
-use super::look::Look;
+use super::look::{Look, rule};
 use crate::recognizer::Recognizer;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -35,9 +36,8 @@ const MODEL: &str = "sface";
 const NEIGHBORS: u32 = 6;
 const INTERVAL: u32 = 500;
 const SETTLED_INTERVAL: u32 = 8000;
-/// Shown before a model is loaded. It is SFace's: the similarity of 0.363 in OpenCV's
-/// `FaceRecognizerSF`.
-pub(super) const DISTANCE_THRESHOLD: f64 = 0.637;
+/// The `distance-threshold` that leaves the limit to `false-name-rate`.
+const AUTOMATIC: f64 = -1.0;
 
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -46,11 +46,13 @@ pub(super) struct Settings {
     /// Counts changes of `gallery`, so that setting the same path again reads it again.
     pub(super) gallery_serial: u64,
     pub(super) watch: bool,
-    pub(super) neighbors: u32,
-    /// `None` uses the model's own.
+    neighbors: u32,
+    pub(super) false_name_rate: f64,
+    /// `None` leaves the limit to `false_name_rate`.
     pub(super) distance_threshold: Option<f64>,
     pub(super) unknown_label: String,
     pub(super) vote: bool,
+    pub(super) mirror: bool,
     /// Whether several faces of a frame may have one name.
     pub(super) repeated_names: bool,
     pace: Pace,
@@ -88,9 +90,11 @@ impl Default for FaceRecognizer {
                 gallery_serial: 0,
                 watch: true,
                 neighbors: NEIGHBORS,
+                false_name_rate: FALSE_NAME_RATE,
                 distance_threshold: None,
                 unknown_label: UNKNOWN.into(),
                 vote: true,
+                mirror: false,
                 repeated_names: false,
                 pace: Pace {
                     interval: INTERVAL,
@@ -121,15 +125,12 @@ impl State {
             }
             None => (None, None),
         };
-        if gallery.is_some()
-            && settings
-                .distance_threshold
-                .or(recognizer.distance_threshold())
-                .is_none()
-        {
+        let descriptor = recognizer.descriptor();
+        let known = descriptor.strangers.is_some() || descriptor.distance_threshold.is_some();
+        if gallery.is_some() && settings.distance_threshold.is_none() && !known {
             return Err(Error::Settings(format!(
-                "the descriptor of model `{}` has no `distance_threshold`: set the property \
-                 distance-threshold",
+                "the descriptor of model `{}` has neither `strangers` nor `distance_threshold`: set the \
+                 property distance-threshold",
                 settings.inference.model
             )));
         }
@@ -146,6 +147,15 @@ impl State {
 }
 
 impl FaceRecognizer {
+    /// The distance beyond which nobody in the gallery matches.
+    fn limit(&self) -> Option<f64> {
+        let settings = self.settings.lock().clone();
+        let guard = self.state.lock();
+        let state = guard.as_ref()?;
+        let people = state.gallery.as_ref()?.people().len();
+        Some(rule(&settings, &state.recognizer).limit(people))
+    }
+
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let settings = self.settings.lock().clone();
         let arrival = self.timing.arrival(&*self.obj(), buffer);
@@ -209,21 +219,33 @@ impl ObjectImpl for FaceRecognizer {
                     .build(),
                 glib::ParamSpecUInt::builder("neighbors")
                     .nick("Neighbours")
-                    .blurb("How many of the nearest gallery images vote")
+                    .blurb("Deprecated and without effect: all images of a person count")
                     .minimum(1)
                     .maximum(1024)
                     .default_value(NEIGHBORS)
+                    .mutable_playing()
+                    .deprecated()
+                    .build(),
+                glib::ParamSpecDouble::builder("false-name-rate")
+                    .nick("False name rate")
+                    .blurb(
+                        "The share of strangers who may get a name. The more people the gallery \
+                         holds, the nearer a face must be to one of them",
+                    )
+                    .minimum(1e-6)
+                    .maximum(1.0)
+                    .default_value(FALSE_NAME_RATE)
                     .mutable_playing()
                     .build(),
                 glib::ParamSpecDouble::builder("distance-threshold")
                     .nick("Distance threshold")
                     .blurb(
-                        "Images beyond this cosine distance vote for nobody (default: the \
-                         model's own)",
+                        "The cosine distance beyond which a person does not match, in place of \
+                         false-name-rate; -1 = what false-name-rate says",
                     )
-                    .minimum(0.0)
+                    .minimum(AUTOMATIC)
                     .maximum(2.0)
-                    .default_value(DISTANCE_THRESHOLD)
+                    .default_value(AUTOMATIC)
                     .mutable_playing()
                     .build(),
                 glib::ParamSpecString::builder("unknown-label")
@@ -235,10 +257,18 @@ impl ObjectImpl for FaceRecognizer {
                 glib::ParamSpecBoolean::builder("vote")
                     .nick("Vote")
                     .blurb(
-                        "Name a track by the weighted majority of its embeddings, not by the last \
-                         one",
+                        "Name a track by all of its embeddings together, not by the last one",
                     )
                     .default_value(true)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("mirror")
+                    .nick("Mirror")
+                    .blurb(
+                        "Embed each face together with its mirror image, which names more people \
+                         rightly and takes two inferences",
+                    )
+                    .default_value(false)
                     .mutable_playing()
                     .build(),
                 glib::ParamSpecBoolean::builder("repeated-names")
@@ -260,8 +290,8 @@ impl ObjectImpl for FaceRecognizer {
                 glib::ParamSpecUInt::builder("settled-interval")
                     .nick("Settled interval")
                     .blurb(
-                        "The longest pause (ms). Once a track has three votes and a majority of 80 %, each \
-                         pause is twice the previous one; interval=0 still means every frame",
+                        "The longest pause (ms). Once three embeddings of a track agree, each pause is \
+                         twice the previous one; interval=0 still means every frame",
                     )
                     .maximum(3_600_000)
                     .default_value(SETTLED_INTERVAL)
@@ -319,9 +349,23 @@ impl ObjectImpl for FaceRecognizer {
                 }
             }
             "neighbors" => settings.neighbors = value.get().unwrap_or(NEIGHBORS),
-            "distance-threshold" => settings.distance_threshold = value.get().ok(),
+            "false-name-rate" => {
+                settings.false_name_rate = value.get().unwrap_or(FALSE_NAME_RATE);
+                drop(settings);
+                self.rule_set();
+            }
+            "distance-threshold" => {
+                settings.distance_threshold = value.get().ok().filter(|d| *d >= 0.0);
+                drop(settings);
+                self.rule_set();
+            }
             "unknown-label" => settings.unknown_label = text().unwrap_or(UNKNOWN.into()),
-            "vote" => settings.vote = value.get().unwrap_or_default(),
+            "vote" => {
+                settings.vote = value.get().unwrap_or_default();
+                drop(settings);
+                self.rule_set();
+            }
+            "mirror" => settings.mirror = value.get().unwrap_or_default(),
             "repeated-names" => settings.repeated_names = value.get().unwrap_or_default(),
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
             "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
@@ -335,6 +379,9 @@ impl ObjectImpl for FaceRecognizer {
         if pspec.name() == stats::PROPERTY {
             let mut stats = self.stats.to_structure();
             self.counters.add_to(&mut stats);
+            if let Some(limit) = self.limit() {
+                stats.set("distance-threshold", limit);
+            }
             return stats.to_value();
         }
         let settings = self.settings.lock().clone();
@@ -348,13 +395,11 @@ impl ObjectImpl for FaceRecognizer {
                 .to_value(),
             "watch" => settings.watch.to_value(),
             "neighbors" => settings.neighbors.to_value(),
-            "distance-threshold" => settings
-                .distance_threshold
-                .or_else(|| self.state.lock().as_ref()?.recognizer.distance_threshold())
-                .unwrap_or(DISTANCE_THRESHOLD)
-                .to_value(),
+            "false-name-rate" => settings.false_name_rate.to_value(),
+            "distance-threshold" => settings.distance_threshold.unwrap_or(AUTOMATIC).to_value(),
             "unknown-label" => settings.unknown_label.to_value(),
             "vote" => settings.vote.to_value(),
+            "mirror" => settings.mirror.to_value(),
             "repeated-names" => settings.repeated_names.to_value(),
             "interval" => settings.pace.interval.to_value(),
             "settled-interval" => settings.pace.settled.to_value(),
@@ -373,7 +418,7 @@ impl ElementImpl for FaceRecognizer {
             gst::subclass::ElementMetadata::new(
                 "Face recognizer",
                 "Filter/Analyzer/Video",
-                "Names faces by their nearest neighbours in a gallery",
+                "Names faces after the people in a gallery",
                 "The gst-face developers",
             )
         });

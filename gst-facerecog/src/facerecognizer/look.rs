@@ -14,18 +14,15 @@ use face_gallery::rivals::{Claim, assign, collide};
 use face_gallery::vote::{Rule, Verdict, who, who_else};
 use face_meta::{Embedding, Face, Recognition};
 
-use super::imp::{DISTANCE_THRESHOLD, Settings};
+use super::imp::Settings;
 use crate::recognizer::Recognizer;
 
-/// The rule by which faces get names. `model_threshold` is the model's own.
-pub(super) fn rule(settings: &Settings, model_threshold: Option<f64>) -> Rule {
-    let threshold = settings
-        .distance_threshold
-        .or(model_threshold)
-        .unwrap_or(DISTANCE_THRESHOLD);
+/// The rule by which faces get names.
+pub(super) fn rule(settings: &Settings, recognizer: &Recognizer) -> Rule {
     Rule {
-        neighbors: settings.neighbors as usize,
-        threshold,
+        false_name_rate: settings.false_name_rate,
+        distance_threshold: settings.distance_threshold,
+        ..Rule::of(recognizer.descriptor())
     }
 }
 
@@ -40,14 +37,14 @@ impl Stage for Look<'_> {
     type Summary = Evidence;
 
     fn settled(track: &Evidence) -> u32 {
-        track.vote().settled()
+        track.settled()
     }
 
     fn place(&self, patience: Option<Duration>) -> Option<Place> {
         self.recognizer.place(patience)
     }
 
-    /// Embeds the face and adds the verdict to the summary.
+    /// Embeds the face, adds the embedding to the summary, and decides who the track is.
     fn look(
         &mut self,
         frame: &ReadFrame,
@@ -55,11 +52,10 @@ impl Stage for Look<'_> {
         track: &mut Evidence,
         work: &mut Work,
     ) -> Result<(), Error> {
-        let Some(found) = self.recognizer.embed(frame, face, work)? else {
+        let mirror = self.settings.mirror;
+        let Some(found) = self.recognizer.embed(frame, face, mirror, work)? else {
             return Ok(());
         };
-        let rule = self.rule();
-        let verdict = self.gallery.map(|g| who(g, &found.embedding, rule));
         if self.settings.attach_embedding {
             face.embedding = Some(Embedding {
                 model: self.recognizer.model_id().name,
@@ -67,13 +63,19 @@ impl Stage for Look<'_> {
                 weight: Some(found.weight),
             });
         }
-        track.add(found, verdict);
+        track.add(&found);
+        let rule = self.rule();
+        let verdict = self
+            .gallery
+            .zip(track.embedding(self.settings.vote))
+            .map(|(gallery, embedding)| who(gallery, embedding, &rule));
+        track.judge(verdict);
         Ok(())
     }
 
     /// Names a further face of a track that was named.
     fn tell(&self, track: &Evidence, face: &mut Face) {
-        if let Some(mut verdict) = self.verdict(track) {
+        if let Some(mut verdict) = track.verdict().cloned() {
             if !track.is_new() {
                 verdict.person = track.told().map(Into::into);
             }
@@ -85,7 +87,7 @@ impl Stage for Look<'_> {
     fn tell_all(&self, faces: &mut [(Evidence, &mut Face)]) {
         let (mut claims, mut known) = (Vec::with_capacity(faces.len()), Vec::new());
         for (i, (track, face)) in faces.iter().enumerate() {
-            if let Some(verdict) = self.verdict(track) {
+            if let Some(verdict) = track.verdict().cloned() {
                 claims.push(claim(verdict, track, face));
                 known.push(i);
             }
@@ -95,8 +97,8 @@ impl Stage for Look<'_> {
                 let rule = self.rule();
                 let next = |index: usize, others: &BTreeSet<String>| {
                     let (track, face) = &mut faces[known[index]];
-                    let verdict = track.otherwise(others, !self.settings.vote, |kept| {
-                        who_else(gallery, &kept.embedding, rule, others)
+                    let verdict = track.otherwise(others, self.settings.vote, |embedding| {
+                        who_else(gallery, embedding, &rule, others)
                     });
                     claim(verdict.unwrap_or_else(Verdict::nobody), track, face)
                 };
@@ -124,22 +126,14 @@ fn claim(verdict: Verdict, track: &Evidence, face: &Face) -> Claim {
 
 impl Look<'_> {
     fn rule(&self) -> Rule {
-        rule(self.settings, self.recognizer.distance_threshold())
-    }
-
-    /// Who a track is, on its own.
-    fn verdict(&self, track: &Evidence) -> Option<Verdict> {
-        match self.settings.vote {
-            true => track.vote().majority(),
-            false => track.vote().last().cloned(),
-        }
+        rule(self.settings, self.recognizer)
     }
 
     fn name(&self, face: &mut Face, verdict: Verdict) {
         let unknown = || self.settings.unknown_label.clone();
         face.recognition = Some(Recognition {
             name: verdict.person.unwrap_or_else(unknown),
-            confidence: verdict.share,
+            confidence: verdict.confidence,
             distance: verdict.distance,
         });
     }

@@ -1,5 +1,5 @@
-//! The element `facerecognizer`: names each face by its nearest neighbours in a gallery. Tracks get
-//! the name of the running majority.
+//! The element `facerecognizer`: names each face after a person in a gallery. Tracks are named by all of
+//! their embeddings together.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! facedetector ! facetracker ! \

@@ -8,6 +8,7 @@ mod images;
 mod look;
 mod strangers;
 mod turn;
+mod unnamed;
 mod variations;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use grown::GrownGallery;
 pub use images::read_image;
 pub use look::{Embedded, Embedder, Options, Reason};
 pub use strangers::{Naming, add_strangers};
+pub use unnamed::{UnnamedTrack, add_unnamed};
 
 /// A person and their photos, in order.
 pub struct Person {

@@ -19,10 +19,12 @@ use crate::common::{facepipe, media, run, stderr};
 /// The numbers of variations to compare.
 const COUNTS: [usize; 5] = [0, 1, 2, 4, 8];
 
-/// Like `facerecognizer`.
+/// A limit that is the same for all galleries, to compare them.
 const RULE: Rule = Rule {
-    neighbors: 6,
-    threshold: THRESHOLD,
+    false_name_rate: 0.001,
+    distance_threshold: Some(THRESHOLD),
+    strangers: None,
+    fallback: THRESHOLD,
 };
 const THRESHOLD: f64 = 0.637;
 
@@ -294,7 +296,7 @@ impl Embedded {
                     let nearest = gallery.nearest_images(&query, 1)[0];
                     let right = gallery.person_name(nearest.person) == person;
                     let verdict = name(&gallery, &query);
-                    // With one image per person, the vote goes to the nearest.
+                    // With one image per person, the score is the distance.
                     assert_eq!(verdict.is_some(), nearest.distance <= THRESHOLD);
                     answers.push(Answer {
                         right,
@@ -332,7 +334,7 @@ impl Embedded {
 }
 
 fn name(gallery: &Gallery, query: &[f32]) -> Option<String> {
-    who(gallery, query, RULE).person
+    who(gallery, query, &RULE).person
 }
 
 fn cells(numbers: impl Iterator<Item = f64>) -> String {

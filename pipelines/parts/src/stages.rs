@@ -54,8 +54,13 @@ pub struct Options {
     #[arg(long, value_name = "MODEL", default_value_t = Options::default().model)]
     pub model: String,
 
-    /// With --gallery: the cosine distance, 0 to 2, beyond which a face does not match a photo;
-    /// lower is stricter. By default the model's own (sface: 0.637)
+    /// With --gallery: the share of strangers who may get a name; lower is stricter. By default 0.001,
+    /// one in a thousand, whatever the size of the gallery
+    #[arg(long, value_name = "SHARE", value_parser = rate)]
+    pub false_name_rate: Option<f64>,
+
+    /// With --gallery: the cosine distance, 0 to 2, beyond which a face does not match a person; lower
+    /// is stricter. By default it follows from --false-name-rate
     #[arg(long, value_name = "D", value_parser = distance)]
     pub distance_threshold: Option<f64>,
 
@@ -87,6 +92,7 @@ const INTERVALS: RangeInclusive<i64> = 1..=1000;
 const SIZES: RangeInclusive<i64> = 0..=8192;
 const THREADS: RangeInclusive<i64> = 1..=256;
 const DISTANCES: RangeInclusive<f64> = 0.0..=2.0;
+const RATES: RangeInclusive<f64> = 1e-6..=1.0;
 const ALGORITHMS: [&str; 3] = ["ocsort", "bytetrack", "iou"];
 
 impl Default for Options {
@@ -98,6 +104,7 @@ impl Default for Options {
             algorithm: ALGORITHMS[0].into(),
             detector: "yunet".into(),
             model: "sface".into(),
+            false_name_rate: None,
             distance_threshold: None,
             repeated_names: false,
             confidence: 0.7,
@@ -118,6 +125,7 @@ impl Options {
             algorithm,
             detector,
             model,
+            false_name_rate,
             distance_threshold,
             repeated_names,
             confidence,
@@ -132,6 +140,9 @@ impl Options {
         );
         if let Some(distance) = distance_threshold {
             text += &format!(" {distance}");
+        }
+        if let Some(rate) = false_name_rate {
+            text += &format!(" rate {rate}");
         }
         if *repeated_names {
             text += " repeated";
@@ -155,6 +166,14 @@ impl Options {
         if !(0.0..=1.0).contains(&share) {
             return Err(("confidence", anyhow!("{share} is not within 0 to 1")));
         }
+        if let Some(rate) = self.false_name_rate
+            && !RATES.contains(&rate)
+        {
+            return Err((
+                "false-name-rate",
+                anyhow!("{rate} is not within 0.000001 to 1"),
+            ));
+        }
         if let Some(distance) = self.distance_threshold
             && !DISTANCES.contains(&distance)
         {
@@ -177,6 +196,16 @@ fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+/// A share of strangers.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if RATES.contains(&value) => Ok(value),
+        _ => {
+            Err("expected a number from 0.000001 to 1, such as 0.001 for one in a thousand".into())
+        }
     }
 }
 
@@ -291,11 +320,16 @@ pub fn build_with(
             set(&recognizer, "gallery", gallery.display())?;
         }
         set(&recognizer, "model", &options.model)?;
+        if let Some(rate) = options.false_name_rate {
+            set(&recognizer, "false-name-rate", rate)?;
+        }
         if let Some(distance) = options.distance_threshold {
             set(&recognizer, "distance-threshold", distance)?;
         }
         set(&recognizer, "repeated-names", options.repeated_names)?;
         set(&recognizer, "attach-embedding", extras.embeddings)?;
+        // Worth its price where an answer may take its time.
+        set(&recognizer, "mirror", extras.embeddings && !extras.live)?;
         if extras.each_frame {
             set(&recognizer, "vote", false)?;
             set(&recognizer, "interval", 0)?;

@@ -393,3 +393,41 @@ fn a_header_beyond_the_format_is_refused() {
     assert!(error.to_string().contains("divide the gallery"), "{error}");
     assert!(!path.exists());
 }
+
+#[test]
+fn faces_that_are_not_to_be_named_come_back() {
+    let folder = Folder::new();
+    let plain = gallery(&["ann", "bob"]);
+    let mut whole = plain.clone();
+    for i in 0..3u8 {
+        let mut face = vec![0.1; 32];
+        face[usize::from(i)] = 2.0;
+        assert!(whole.push_stranger(&format!("door track {i}"), &face));
+    }
+    for large in [u64::MAX, 0] {
+        let bytes = folder.written(&whole, large);
+        let read = folder.read(&bytes, large).expect("readable");
+        assert_eq!(read, whole);
+        assert!(read != plain);
+        assert_eq!(read.strangers().len(), 3);
+        assert_eq!(folder.written(&read, large), bytes);
+        assert_eq!(
+            read.nearest_stranger(whole.stranger(2)).map(|n| n.0),
+            Some(2)
+        );
+        // A version that knows nothing of them sees the same people.
+        assert_eq!(read.rows(), plain.rows());
+    }
+    // Such a version drops the tensor when it writes, and keeps the metadata as a note.
+    let mut old = plain.clone();
+    old.notes
+        .insert("strangers".into(), r#"["door track 0"]"#.into());
+    let read = folder.read(&folder.written(&old, u64::MAX), u64::MAX);
+    assert_eq!(read.expect("readable").strangers(), [""; 0]);
+    // A row of zeros, behind the people's 16 rows.
+    let mut damaged = folder.written(&whole, u64::MAX);
+    let end = damaged.len();
+    damaged[end - 3 * 4 * 32..].fill(0);
+    let error = folder.read(&damaged, u64::MAX).expect_err("damaged");
+    assert!(error.to_string().contains("`strangers`"), "{error}");
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use face_core::model::{Descriptor, Model};
 use face_core::still;
-use face_gallery::vote::Rule;
+use face_gallery::vote::{FALSE_NAME_RATE, Rule};
 use face_gallery::{Gallery, ModelId};
 use face_picture::Picture;
 use gst::prelude::*;
@@ -66,11 +66,6 @@ impl<'a> Analyzer<'a> {
         let end = free_sink("fakesink")?;
         stages::build_with(&loaded, &options.stages, extras, &end)?;
         graph::start(&loaded)?;
-        let recognizer = loaded
-            .children()
-            .into_iter()
-            .find(|e| e.factory().is_some_and(|f| f.name() == "facerecognizer"))
-            .context("there is no recogniser")?;
 
         let gallery = options.stages.gallery.as_ref();
         Ok(Self {
@@ -78,12 +73,13 @@ impl<'a> Analyzer<'a> {
             extras,
             model_id,
             dimensions,
-            model: model.descriptor,
             gallery: gallery.map(|path| Gallery::read(path)).transpose()?,
             rule: Rule {
-                neighbors: recognizer.property::<u32>("neighbors") as usize,
-                threshold: recognizer.property("distance-threshold"),
+                false_name_rate: options.stages.false_name_rate.unwrap_or(FALSE_NAME_RATE),
+                distance_threshold: options.stages.distance_threshold,
+                ..Rule::of(&model.descriptor)
             },
+            model: model.descriptor,
             _loaded: loaded,
         })
     }

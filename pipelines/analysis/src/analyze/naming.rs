@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use clap::ValueEnum;
 use face_gallery::Gallery;
-use face_gallery::evidence::Embedded;
+use face_gallery::evidence::{Embedded, Mean};
 use face_gallery::rivals::{Claim, assign, collide};
-use face_gallery::vote::{Rule, TrackVote, Verdict, who_else};
+use face_gallery::vote::{Rule, Verdict, who_else};
 
 use super::people::name_of;
 use super::tally::{Span, WholeTrack, fine};
@@ -23,7 +23,7 @@ pub enum Smoothing {
     None,
 }
 
-/// Names tracks by the votes of their embeddings, like `facerecognizer`.
+/// Names tracks by all of their embeddings together, like `facerecognizer`.
 pub struct Namer<'a> {
     pub gallery: &'a Gallery,
     pub rule: Rule,
@@ -32,19 +32,17 @@ pub struct Namer<'a> {
 }
 
 impl Namer<'_> {
-    /// The majority of `embeddings`. Without any, it is nobody.
+    /// Who `embeddings` are together. Without any, it is nobody.
     pub fn name(&self, embeddings: &[Embedded]) -> Verdict {
         self.name_else(embeddings, &BTreeSet::new())
     }
 
     /// The same as if `others` were not in the gallery.
     fn name_else(&self, embeddings: &[Embedded], others: &BTreeSet<String>) -> Verdict {
-        let mut vote = TrackVote::default();
-        for Embedded { embedding, weight } in embeddings {
-            let verdict = who_else(self.gallery, embedding, self.rule, others);
-            vote.add(verdict, *weight);
+        match Mean::of(embeddings).unit() {
+            Some(mean) => who_else(self.gallery, &mean, &self.rule, others),
+            None => Verdict::nobody(),
         }
-        vote.majority().unwrap_or_else(Verdict::nobody)
     }
 }
 
@@ -59,8 +57,8 @@ pub fn settle<'a>(
         let summary = &track.summary;
         Claim::from(Verdict {
             person: name_of(track).map(str::to_owned),
-            share: summary.track.name_confidence.unwrap_or(1.0),
-            // Of the vote over the whole track.
+            confidence: summary.track.name_confidence.unwrap_or(1.0),
+            // Of the whole track.
             distance: summary.distance.unwrap_or(2.0),
         })
     };
@@ -95,6 +93,7 @@ fn seen_together(a: &WholeTrack, b: &WholeTrack) -> bool {
 /// The part of a gallery that contains `people`.
 pub fn restricted(gallery: &Gallery, people: &BTreeSet<String>) -> Gallery {
     let mut rest = Gallery::new(gallery.model.clone(), gallery.dimensions());
+    rest.keep_strangers_of(gallery);
     for row in 0..gallery.len() {
         let named = gallery.row(row);
         if people.contains(&named.person) {
@@ -108,7 +107,7 @@ pub fn restricted(gallery: &Gallery, people: &BTreeSet<String>) -> Gallery {
 /// Names a track by a verdict.
 pub fn set_name(track: &mut TrackSummary, verdict: Verdict) {
     track.track.name = Some(verdict.person.unwrap_or_else(|| UNKNOWN.into()));
-    track.track.name_confidence = Some(fine(verdict.share));
+    track.track.name_confidence = Some(fine(verdict.confidence));
     track.distance = Some(fine(verdict.distance));
 }
 
@@ -238,8 +237,10 @@ mod tests {
         Namer {
             gallery,
             rule: Rule {
-                neighbors: 6,
-                threshold: 0.1,
+                false_name_rate: 0.001,
+                distance_threshold: Some(0.1),
+                strangers: None,
+                fallback: 0.1,
             },
             repeated_names: false,
         }
@@ -337,7 +338,8 @@ mod tests {
         let namer = namer(&gallery);
         let verdict = namer.name(&[at(1.0, 0.9), at(29.0, 0.1), at(28.0, 0.2)]);
         assert_eq!(verdict.person.as_deref(), Some("ann"));
-        assert!((verdict.share - 0.75).abs() < 1e-6);
+        // Of the mean, 7.8° from Ann.
+        assert!(verdict.distance < 0.01, "{}", verdict.distance);
         assert_eq!(namer.name(&[at(60.0, 1.0)]).person, None);
         assert_eq!(namer.name(&[]).person, None);
     }
@@ -364,12 +366,11 @@ mod tests {
             assert!(gallery.push(row, &unit(degrees)));
         }
         // Dan's five rows from one photo are nearer, but Fay has two photos.
-        let fay = namer(&gallery).name(&[at(207.0, 0.5)]);
+        let fay = namer(&gallery).name(&[at(208.6, 0.5)]);
         assert_eq!(fay.person.as_deref(), Some("fay"));
-        assert_eq!(fay.share, 1.0);
         let few = restricted(&gallery, &main(&["dan", "eve"]));
         let dan = namer(&few).name(&[at(203.0, 0.5)]);
-        assert_eq!((dan.person.as_deref(), dan.share), (Some("dan"), 1.0));
+        assert_eq!(dan.person.as_deref(), Some("dan"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use face_gallery::{Gallery, ModelId, edit};
 use face_live::config::{Config, default_state_folder};
 use face_live::control::{self, Answer, Request};
-use face_live::recent::Listed;
+use face_live::recent::{Embeddings, Listed};
 use face_meta::names;
 use face_parts::lock::FileLock;
 use face_parts::output;
@@ -32,39 +32,12 @@ pub struct Sighting<'a> {
 pub fn add_sighting(sighting: &Sighting) -> Result<GrownGallery> {
     let person = names::checked(sighting.person.trim());
     let person = &*person.map_err(|error| anyhow!("--person: {error}"))?;
-    let state = match sighting.config {
-        Some(path) => Config::read(path)?.state_folder()?,
-        None => default_state_folder()?,
-    };
     let (camera, track) = (sighting.camera, sighting.track);
-    let request = Request::Embeddings {
-        camera: camera.into(),
-        track,
-    };
-    let (found, path): (_, PathBuf) = match control::ask(&state, &request)? {
-        Answer::Embeddings {
-            embeddings,
-            gallery,
-        } => {
-            let path = sighting.output.map(Path::to_owned).or(gallery);
-            let path = path.with_context(|| {
-                format!("the camera `{camera}` has no gallery; name one to write with -o")
-            })?;
-            (embeddings, path)
-        }
-        Answer::NoCamera { cameras } => bail!(
-            "there is no camera `{camera}`; the available ones are: {}",
-            cameras.join(", ")
-        ),
-        Answer::NoTrack { tracks } => bail!(
-            "the camera `{camera}` has not seen track {track} recently; {}",
-            known(&tracks)
-        ),
-        Answer::Refused { reason } => {
-            bail!("`facepipe live` does not understand the request: {reason}")
-        }
-        Answer::Forgotten(_) => bail!("`facepipe live` gave an unexpected answer"),
-    };
+    let (found, gallery) = embeddings_of(camera, track, sighting.config)?;
+    let path = sighting.output.map(Path::to_owned).or(gallery);
+    let path = path.with_context(|| {
+        format!("the camera `{camera}` has no gallery; name one to write with -o")
+    })?;
     output::check_folder(&path)?;
     let (model, dimensions) = ModelId::of(sighting.model)?;
     ensure!(
@@ -121,6 +94,40 @@ pub fn add_sighting(sighting: &Sighting) -> Result<GrownGallery> {
         enrolment,
         locks: vec![lock],
     })
+}
+
+/// Asks the running `facepipe live` for the embeddings of a track, and for the camera's gallery.
+pub(super) fn embeddings_of(
+    camera: &str,
+    track: u64,
+    config: Option<&Path>,
+) -> Result<(Embeddings, Option<PathBuf>)> {
+    let state = match config {
+        Some(path) => Config::read(path)?.state_folder()?,
+        None => default_state_folder()?,
+    };
+    let request = Request::Embeddings {
+        camera: camera.into(),
+        track,
+    };
+    match control::ask(&state, &request)? {
+        Answer::Embeddings {
+            embeddings,
+            gallery,
+        } => Ok((embeddings, gallery)),
+        Answer::NoCamera { cameras } => bail!(
+            "there is no camera `{camera}`; the available ones are: {}",
+            cameras.join(", ")
+        ),
+        Answer::NoTrack { tracks } => bail!(
+            "the camera `{camera}` has not seen track {track} recently; {}",
+            known(&tracks)
+        ),
+        Answer::Refused { reason } => {
+            bail!("`facepipe live` does not understand the request: {reason}")
+        }
+        Answer::Forgotten(_) => bail!("`facepipe live` gave an unexpected answer"),
+    }
 }
 
 /// Lists the available tracks.

@@ -122,6 +122,7 @@ impl Embedder {
         }
         graph::set(&recognizer, "attach-embedding", true)?;
         graph::set(&recognizer, "interval", 0)?;
+        graph::set(&recognizer, "mirror", true)?;
         graph::chain(
             &pipeline,
             &[

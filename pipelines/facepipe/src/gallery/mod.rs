@@ -11,7 +11,7 @@ use face_gallery::{Gallery, ModelId, edit, verify};
 use face_meta::names;
 
 use crate::Outcome;
-use face_analysis::enroll::{self, Embedder, Person, Photo};
+use face_analysis::enroll::{self, Embedder, Person, Photo, UnnamedTrack};
 use face_analysis::gallery::{self, save, write};
 use face_analysis::media::Others;
 use face_parts::lock::FileLock;
@@ -62,21 +62,48 @@ struct ListArgs {
     json: bool,
 }
 
-/// Add photos of one person, new or known, to a gallery
+/// Add photos of one person, new or known, to a gallery, or faces that are not to be named
 ///
 /// Photos are read as by `enroll`, with the gallery's model. Photos without a face or with several,
 /// and photos that the gallery already contains, are left out and listed at the end.
+///
+/// With --stranger, faces are added that get no name: a face that is nearer to one of them than to a
+/// person is nobody. Give photos, or a track that was wrongly named, of a result or of a running
+/// camera. The gallery keeps the last 10000 of them.
 #[derive(clap::Args)]
+#[command(override_usage = ADD_USAGE)]
 struct AddArgs {
     /// The gallery
     file: PathBuf,
 
     /// The person
-    person: String,
+    #[arg(required_unless_present = "stranger")]
+    person: Option<String>,
 
     /// Photos, or folders of photos
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required_unless_present = "stranger", value_name = "IMAGE")]
     images: Vec<PathBuf>,
+
+    /// Add faces that are not to be named, of these photos or folders of photos
+    #[arg(long, value_name = "IMAGE", num_args = 0.., conflicts_with_all = ["person", "images"])]
+    stranger: Option<Vec<PathBuf>>,
+
+    /// With --stranger: the folder with the results of one input, written by `facepipe analyze`
+    #[arg(long, value_name = "DIR", requires_all = ["stranger", "track"])]
+    result: Option<PathBuf>,
+
+    /// With --stranger: a camera of a running `facepipe live`
+    #[arg(long, value_name = "NAME", requires_all = ["stranger", "track"],
+          conflicts_with = "result")]
+    camera: Option<String>,
+
+    /// With --result or --camera: the number of the track
+    #[arg(long, value_name = "ID", requires = "stranger")]
+    track: Option<u64>,
+
+    /// With --camera: the configuration of the running `facepipe live`, if it sets `state`
+    #[arg(long, value_name = "FILE", requires = "camera")]
+    config: Option<PathBuf>,
 
     #[command(flatten)]
     options: enroll::Options,
@@ -90,6 +117,12 @@ struct AddArgs {
     json: bool,
 }
 
+const ADD_USAGE: &str = "\
+facepipe gallery add [OPTIONS] <FILE> <PERSON> <IMAGE>...
+       facepipe gallery add [OPTIONS] <FILE> --stranger <IMAGE>...
+       facepipe gallery add <FILE> --stranger --result <DIR> --track <ID>
+       facepipe gallery add <FILE> --stranger --camera <NAME> --track <ID> [--config <FILE>]";
+
 /// Remove people, or some of their images, from a gallery
 #[derive(clap::Args)]
 struct RemoveArgs {
@@ -97,8 +130,13 @@ struct RemoveArgs {
     file: PathBuf,
 
     /// The people
-    #[arg(required = true, value_name = "PERSON")]
+    #[arg(required_unless_present = "stranger", value_name = "PERSON")]
     people: Vec<String>,
+
+    /// Remove a face that is not to be named, by its source as in `gallery list`; may be given several
+    /// times
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["people", "images"])]
+    stranger: Vec<String>,
 
     /// Remove only this image, named as in `gallery list`, with its variations; may be given
     /// several times
@@ -167,8 +205,8 @@ struct VerifyArgs {
     json: bool,
 }
 
-/// With three images, a name needs the votes of two: one that is mislabelled, or looks like
-/// somebody else, does not suffice.
+/// With three images in different light and poses, 99 of 100 faces are named
+/// (`docs/decisions/004-naming.md`), and one that is mislabelled can be found.
 const RECOMMENDED_IMAGES: u32 = 3;
 
 /// Parses a cosine distance.
@@ -206,7 +244,20 @@ fn list(args: &ListArgs) -> Result<Outcome> {
 }
 
 fn add(args: &AddArgs) -> Result<Outcome> {
-    let name = names::checked(&args.person).map_err(Error::msg)?;
+    let track = args.result.is_some() || args.camera.is_some();
+    if track {
+        return add_track(args);
+    }
+    let stranger = args.stranger.is_some();
+    let name = match &args.person {
+        Some(person) => names::checked(person).map_err(Error::msg)?,
+        None => "stranger".into(),
+    };
+    let images = args.stranger.as_ref().unwrap_or(&args.images);
+    ensure!(
+        !images.is_empty(),
+        "name photos after --stranger, or a track with --result DIR --track ID or --camera NAME --track ID"
+    );
     let (model, id) = {
         let gallery = Gallery::read(&args.file)?;
         let model = args.model.as_ref().unwrap_or(&gallery.model.name).clone();
@@ -218,7 +269,7 @@ fn add(args: &AddArgs) -> Result<Outcome> {
         (model, id)
     };
     let person = Person {
-        photos: photos(&args.images, &name)?,
+        photos: photos(images, &name)?,
         name,
     };
     let mut embedder = Embedder::start(&args.options, &model)?;
@@ -231,9 +282,40 @@ fn add(args: &AddArgs) -> Result<Outcome> {
     // The gallery may have changed by now.
     let mut gallery = Gallery::read(&args.file)?;
     gallery.expect_model(&args.file, &id)?;
-    let mut report = enroll::add(looked, &mut gallery, enroll::Twice::LeaveOut);
+    let report = match stranger {
+        true => enroll::add_unnamed(looked, &mut gallery),
+        false => enroll::add(looked, &mut gallery, enroll::Twice::LeaveOut),
+    };
+    added(report, &gallery, args)
+}
+
+/// Adds a track whose person is not to be named.
+fn add_track(args: &AddArgs) -> Result<Outcome> {
+    ensure!(
+        args.stranger.as_ref().is_some_and(Vec::is_empty),
+        "--stranger takes no photos with --result or --camera"
+    );
+    let track = args.track.context("--track is missing")?;
+    let model = Gallery::read(&args.file)?.model;
+    let unnamed = match (&args.result, &args.camera) {
+        (Some(folder), _) => UnnamedTrack::of_result(folder, track)?,
+        (None, Some(camera)) => {
+            UnnamedTrack::of_camera(camera, track, args.config.as_deref(), &model)?
+        }
+        (None, None) => bail!("--result or --camera is missing"),
+    };
+    let _lock = FileLock::take(&args.file)?;
+    let mut gallery = Gallery::read(&args.file)?;
+    let report = unnamed
+        .add(&mut gallery)
+        .with_context(|| args.file.display().to_string())?;
+    added(report, &gallery, args)
+}
+
+/// Writes a gallery to which something was added, and prints the table.
+fn added(mut report: enroll::Enrolment, gallery: &Gallery, args: &AddArgs) -> Result<Outcome> {
     if report.used > 0 {
-        write(&gallery, &args.file)?;
+        write(gallery, &args.file)?;
         report.gallery = Some(args.file.display().to_string());
     }
     let outcome = crate::enroll::print(&report, args.json, ui::Place::Stdout)?;
@@ -273,7 +355,16 @@ fn size(gallery: &Gallery) -> String {
 
 fn remove(args: &RemoveArgs) -> Result<Outcome> {
     let _lock = FileLock::take(&args.file)?;
-    let gallery = Gallery::read_any_names(&args.file)?;
+    let mut gallery = Gallery::read_any_names(&args.file)?;
+    if !args.stranger.is_empty() {
+        let count = gallery.remove_strangers(&args.stranger)?;
+        write(&gallery, &args.file)?;
+        let removed = ui::count(count as u64, "stranger");
+        let left = ui::count(gallery.strangers().len() as u64, "stranger");
+        let printed = ui::print(&format!("removed {removed}, left {left}\n"));
+        ui::summary(printed, true)?;
+        return Ok(Outcome::Done);
+    }
     let left = edit::remove(&gallery, &args.people, &args.images)
         .with_context(|| args.file.display().to_string())?;
     write(&left, &args.file)?;

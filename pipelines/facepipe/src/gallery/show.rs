@@ -40,6 +40,8 @@ pub struct Info<'a> {
     people: usize,
     images: usize,
     rows: usize,
+    /// Faces that are not to be named.
+    strangers: usize,
     bytes: u64,
 }
 
@@ -53,6 +55,7 @@ impl<'a> Info<'a> {
             people: gallery.people().len(),
             images: images(gallery),
             rows: gallery.len(),
+            strangers: gallery.strangers().len(),
             bytes,
         }
     }
@@ -61,7 +64,7 @@ impl<'a> Info<'a> {
         print(self, json, |info| {
             format!(
                 "file        {}\nmodel       {}\nsha256      {}\ndimensions  {}\npeople      {}\n\
-                 images      {}\nrows        {}\nsize        {}\n",
+                 images      {}\nrows        {}\nstrangers   {}\nsize        {}\n",
                 info.file,
                 info.model,
                 info.model_sha256,
@@ -69,6 +72,7 @@ impl<'a> Info<'a> {
                 info.people,
                 info.images,
                 info.rows,
+                info.strangers,
                 bytes(info.bytes)
             )
         })
@@ -88,6 +92,9 @@ fn bytes(bytes: u64) -> String {
 #[derive(Serialize)]
 pub struct List {
     people: Vec<Listed>,
+    /// The sources of the faces that are not to be named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    strangers: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -127,7 +134,8 @@ impl List {
             }
         }
         people.sort_by(|a, b| a.person.cmp(&b.person));
-        Self { people }
+        let strangers = gallery.strangers().to_vec();
+        Self { people, strangers }
     }
 
     pub fn print(&self, json: bool) -> Result<()> {
@@ -144,6 +152,13 @@ impl List {
                             ui::count(n as u64 - 1, "variation")
                         }),
                     };
+                }
+            }
+            if !list.strangers.is_empty() {
+                let faces = ui::count(list.strangers.len() as u64, "face");
+                text += &format!("\nnot to be named: {faces}\n");
+                for source in &list.strangers {
+                    text += &format!("  {}\n", ui::printable(source));
                 }
             }
             text
