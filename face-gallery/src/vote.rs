@@ -6,7 +6,7 @@
 //! makes up.
 //!
 //! The person with the lowest score gets the face if the score is within a limit, and no face that is
-//! not to be named ([`Gallery::push_stranger`]) is nearer. The limit follows from the rate of
+//! not to be named ([`Gallery::push_stranger`]) is nearer than the person's nearest image. The limit follows from the rate of
 //! strangers who may be named and the number of people: every person is one more chance.
 //! `docs/decisions/004-naming.md` compares this rule with others.
 
@@ -118,7 +118,7 @@ pub fn who_else(
     };
     let right = confidence::right(near.signs(gallery, first, rule));
     let limit = rule.limit(gallery.people().len());
-    match first.score <= limit && near.stranger.is_none_or(|d| d > first.score) {
+    match first.score <= limit && near.stranger.is_none_or(|d| d > first.distance) {
         true => Verdict {
             person: Some(gallery.person_name(first.person).to_owned()),
             confidence: right,
@@ -175,14 +175,15 @@ impl Near {
 
     /// What speaks for the first candidate.
     fn signs(&self, gallery: &Gallery, first: &Candidate, rule: &Rule) -> Signs {
-        let next = self.candidates.get(1).map(|next| next.score);
-        let rival = next.into_iter().chain(self.stranger).reduce(f64::min);
+        let next = self.candidates.get(1).map(|next| next.score - first.score);
+        let stranger = self.stranger.map(|stranger| stranger - first.distance);
+        let ahead = next.into_iter().chain(stranger).reduce(f64::min);
         let deviation = rule
             .strangers
             .map_or(confidence::DEVIATION, |s| s.deviation);
         Signs {
             within: (rule.own_limit(gallery.people().len()) - first.score) / deviation,
-            ahead: rival.map(|rival| (rival - first.score) / deviation),
+            ahead: ahead.map(|ahead| ahead / deviation),
         }
     }
 }

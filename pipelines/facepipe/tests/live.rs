@@ -171,6 +171,19 @@ fn somebody_on_camera_is_enrolled_and_named() {
     assert!(stdout(&done).contains("Wolfgang"));
     live.wait("the name", || face("name") == Some("Wolfgang".into()));
     assert!(gallery.is_file());
+
+    // It was somebody else.
+    let track = face("track").and_then(|t| t.as_u64()).expect("a track");
+    let mut command = facepipe();
+    command.args(["gallery", "add"]).arg(&gallery);
+    command.args(["--stranger", "--camera", "door", "--track"]);
+    command.arg(track.to_string());
+    let done = run(command.arg("--config").arg(folder.path().join("live.toml")));
+    assert_code(&done, 0);
+    assert!(stdout(&done).contains("strangers"), "{}", stdout(&done));
+    let list = run(facepipe().args(["gallery", "list"]).arg(&gallery));
+    let source = format!("\n  door track {track}\n");
+    assert!(stdout(&list).ends_with(&source), "{}", stdout(&list));
 }
 
 #[test]
