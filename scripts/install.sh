@@ -94,8 +94,10 @@ list_all() {
     add runtime/LICENSE "$libraries/LICENSE.onnxruntime" 644
     add runtime/ThirdPartyNotices.txt "$libraries/ThirdPartyNotices.onnxruntime.txt" 644
     for model in models/*.json; do
+        # Optional models may not be there. Their descriptors say in errors how to fetch them.
         add "$model" "$models/${model##*/}" 644
         model=${model%.json}.onnx
+        grep -q '"registry": "npm"' "${model%.onnx}.json" && [ ! -e "$model" ] && continue
         add "$model" "$models/${model##*/}" 644
     done
     add "$bin/facepipe" "$programs/facepipe" 755

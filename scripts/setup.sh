@@ -133,4 +133,5 @@ fi
 
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null || fail "$python not found; install Python 3.9 or later"
-exec "$python" scripts/fetch.py
+"$python" scripts/fetch.py
+exec "$python" scripts/models.py --if-possible

@@ -267,7 +267,11 @@ fn regions_of_another_type_are_left_alone() {
 #[test]
 fn a_strangers_regions_are_used() {
     let group = Group::new();
-    let elements = format!("facetracker ! {} ! faceagegender", group.recognizer());
+    let elements = format!(
+        "facetracker ! {} ! faceagegender {}",
+        group.recognizer(),
+        face_tests::TELL_ALL
+    );
     let feed = Feed::new(&elements, &group.picture.caps()).expect("starts");
     let first = feed.pass(group.strange(0)).expect("passes");
     let later = feed.pass(group.strange(1)).expect("passes");

@@ -7,7 +7,7 @@ use face_tests::{Frame, Picture, Running, run_picture};
 use serde_json::Value;
 
 const STAGES: &str = "facedetector ! facetracker ! facerecognizer attach-embedding=true ! \
-    faceagegender";
+    faceagegender min-gender-confidence=0";
 const BEHIND: &str = "videoconvert ! video/x-raw,format=BGRA ! videoscale ! \
     video/x-raw,width=640,height=360 ! videorate ! video/x-raw,framerate=50/1 ! queue";
 

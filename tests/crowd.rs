@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use face_meta::Face;
 use face_meta::geometry::Rect;
 use face_tests::feed::{Feed, at};
-use face_tests::{Picture, best, run_picture};
+use face_tests::{Picture, TELL_ALL, best, run_picture};
 
 const COLUMNS: u32 = 10;
 const ROWS: u32 = 5;
@@ -55,8 +55,10 @@ fn cells(faces: &[Face]) -> HashSet<u32> {
 fn all_are_found_and_tracked() {
     let crowd = crowd();
     let feed = Feed::new(
-        "facedetector inference-size=0 ! facetracker ! \
-         facerecognizer attach-embedding=true interval=0 ! faceagegender interval=0",
+        &format!(
+            "facedetector inference-size=0 ! facetracker ! \
+             facerecognizer attach-embedding=true interval=0 ! faceagegender interval=0 {TELL_ALL}"
+        ),
         &crowd.caps(),
     )
     .expect("starts");

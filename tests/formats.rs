@@ -64,7 +64,10 @@ impl Input {
             face_meta::add(buffer.make_mut(), (info.width(), info.height()), face).expect("inside");
         }
         self.run(
-            "facerecognizer attach-embedding=true ! faceagegender",
+            &format!(
+                "facerecognizer attach-embedding=true ! faceagegender {}",
+                face_tests::TELL_ALL
+            ),
             buffer,
         )
     }

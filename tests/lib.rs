@@ -15,6 +15,19 @@ pub mod overload;
 pub mod process;
 pub mod refusal;
 
+/// Properties of faceagegender, with which it reports all ages and genders, trustworthy or not.
+pub const TELL_ALL: &str =
+    "min-gender-confidence=0 max-age-deviation=1000 min-face-size=0 min-sharpness=0";
+
+/// Whether an optional model is installed. If not, says that what needs it is skipped.
+pub fn has_optional(model: &str) -> bool {
+    let found = root().join(format!("models/{model}.onnx")).is_file();
+    if !found {
+        eprintln!("SKIPPED: the model {model} is missing; fetch it with `make models NAMES={model}`");
+    }
+    found
+}
+
 /// The longest time for any pipeline here. One that hangs fails its test instead.
 pub const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(240);
 

@@ -6,11 +6,12 @@ use face_tests::{init, root};
 use gst::glib::{self, ParamSpec};
 use gst::prelude::*;
 
-const ELEMENTS: [&str; 8] = [
+const ELEMENTS: [&str; 9] = [
     "facedetector",
     "facetracker",
     "facerecognizer",
     "faceagegender",
+    "faceexpression",
     "facemetajson",
     "facemetaoverlay",
     "facemetablur",

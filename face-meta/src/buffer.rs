@@ -66,6 +66,13 @@ pub struct Quality {
     pub brightness: f64,
 }
 
+/// A facial expression with its probability, 0..=1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression {
+    pub label: String,
+    pub confidence: f64,
+}
+
 /// A face embedding, L2-normalised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
@@ -93,6 +100,7 @@ pub struct Face {
     /// Years.
     pub age: Option<f64>,
     pub gender: Option<Gender>,
+    pub expression: Option<Expression>,
     pub embedding: Option<Embedding>,
 }
 
@@ -195,6 +203,10 @@ fn face(id: i32, region: Rect, entry: Option<&gst::StructureRef>) -> Face {
         label,
         confidence: number(entry, "gender-confidence").unwrap_or(0.0),
     });
+    face.expression = text(entry, "expression").map(|label| Expression {
+        label,
+        confidence: number(entry, "expression-confidence").unwrap_or(0.0),
+    });
     face.embedding = text(entry, "embedding-model").and_then(|model| {
         let bytes = entry.get::<glib::Bytes>("embedding").ok()?;
         let (chunks, rest) = bytes.as_chunks::<4>();
@@ -260,6 +272,10 @@ fn entry_of(face: &Face, region: &Rect, mut entry: gst::Structure) -> gst::Struc
     if let Some(gender) = &face.gender {
         set_text(&mut entry, "gender", &gender.label);
         entry.set("gender-confidence", gender.confidence);
+    }
+    if let Some(expression) = &face.expression {
+        set_text(&mut entry, "expression", &expression.label);
+        entry.set("expression-confidence", expression.confidence);
     }
     if let Some(embedding) = &face.embedding {
         let bytes: Vec<u8> = embedding
@@ -460,6 +476,10 @@ mod tests {
             gender: Some(Gender {
                 label: "female".into(),
                 confidence: 0.99,
+            }),
+            expression: Some(Expression {
+                label: "happy".into(),
+                confidence: 0.7,
             }),
             embedding: Some(Embedding {
                 model: "sface".into(),

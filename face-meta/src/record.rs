@@ -72,6 +72,10 @@ pub struct Face {
     pub gender: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gender_confidence: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression_confidence: Option<f64>,
 }
 
 /// One whole track.
@@ -133,6 +137,7 @@ impl Face {
         let rect = &face.rect;
         let recognition = face.recognition.as_ref();
         let gender = face.gender.as_ref();
+        let expression = face.expression.as_ref();
         let landmarks = face.landmarks.and_then(|points| {
             let mut found = [[0.0; 2]; 5];
             for (found, point) in found.iter_mut().zip(points) {
@@ -156,6 +161,8 @@ impl Face {
             age: face.age.and_then(tenths),
             gender: gender.map(|g| g.label.clone()),
             gender_confidence: gender.and_then(|g| fine(g.confidence)),
+            expression: expression.map(|e| e.label.clone()),
+            expression_confidence: expression.and_then(|e| fine(e.confidence)),
         })
     }
 }
@@ -285,6 +292,10 @@ mod tests {
                 label: "female".into(),
                 confidence: 1.0,
             }),
+            expression: Some(crate::Expression {
+                label: "happy".into(),
+                confidence: 0.75,
+            }),
             embedding: Some(Embedding {
                 model: "sface".into(),
                 values: vec![1.0; 128],
@@ -300,7 +311,8 @@ mod tests {
                 r#""track":18446744073709551615,"predicted":true,"#,
                 r#""name":"a \"b\"\n\\ é\u0001","name_confidence":0.6667,"distance":0.4,"#,
                 r#""quality":0.5,"sharpness":0.9123,"brightness":0.25,"#,
-                r#""age":27.4,"gender":"female","gender_confidence":1.0}]}"#,
+                r#""age":27.4,"gender":"female","gender_confidence":1.0,"#,
+                r#""expression":"happy","expression_confidence":0.75}]}"#,
                 "\n"
             )
         );

@@ -1,10 +1,16 @@
-//! The element `faceagegender` and its estimators.
+//! The elements `faceagegender` and `faceexpression`, and their estimators.
 
+mod classes;
 pub mod estimator;
+pub mod expression;
 mod faceagegender;
+mod faceexpression;
+mod quality;
+pub mod summary;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    faceagegender::register(plugin)
+    faceagegender::register(plugin)?;
+    faceexpression::register(plugin)
 }
 
 gst::plugin_define!(

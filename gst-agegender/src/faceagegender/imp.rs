@@ -19,7 +19,9 @@ use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::Late;
-use crate::estimator::{Estimator, Summary};
+use crate::estimator::Estimator;
+use crate::quality::{Judge, Least};
+use crate::summary::{Silence, Summary};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -32,17 +34,51 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 const MODELS: &str = "dlib-age,dlib-gender";
 const INTERVAL: u32 = 500;
 const SETTLED_INTERVAL: u32 = 8000;
+const MIN_GENDER_CONFIDENCE: f64 = 0.74;
+const MIN_FACE_SIZE: u32 = 24;
+const MIN_SHARPNESS: f64 = 0.04;
+const MIN_FRONTALITY: f64 = 0.0;
 
 struct Settings {
     inference: Inference,
-    smooth: bool,
+    tell: Tell,
     pace: Pace,
     late: Late,
+}
+
+/// What is looked at and told.
+#[derive(Clone, Copy)]
+struct Tell {
+    smooth: bool,
+    min_gender_confidence: f64,
+    /// 0 = the model's.
+    max_age_deviation: f64,
+    min_face_size: u32,
+    min_frontality: f64,
+    min_sharpness: f64,
+}
+
+impl Tell {
+    fn silence(&self) -> Silence {
+        Silence {
+            least_gender_confidence: self.min_gender_confidence,
+            most_age_deviation: Some(self.max_age_deviation).filter(|years| *years > 0.0),
+        }
+    }
+
+    fn least(&self) -> Least {
+        Least {
+            size: f64::from(self.min_face_size),
+            frontality: self.min_frontality,
+            sharpness: self.min_sharpness,
+        }
+    }
 }
 
 struct State {
     estimators: Vec<Estimator>,
     chips: Chips,
+    judge: Judge,
     rounds: Rounds<Summary>,
     info: Option<gst_video::VideoInfo>,
     asker: Asker,
@@ -62,7 +98,14 @@ impl Default for FaceAgeGender {
         Self {
             settings: Mutex::new(Settings {
                 inference: Inference::new(MODELS),
-                smooth: true,
+                tell: Tell {
+                    smooth: true,
+                    min_gender_confidence: MIN_GENDER_CONFIDENCE,
+                    max_age_deviation: 0.0,
+                    min_face_size: MIN_FACE_SIZE,
+                    min_frontality: MIN_FRONTALITY,
+                    min_sharpness: MIN_SHARPNESS,
+                },
                 pace: Pace {
                     interval: INTERVAL,
                     settled: SETTLED_INTERVAL,
@@ -82,8 +125,9 @@ impl Default for FaceAgeGender {
 struct Look<'a> {
     estimators: &'a mut [Estimator],
     chips: &'a mut Chips,
+    judge: &'a mut Judge,
     asker: &'a Asker,
-    smooth: bool,
+    tell: Tell,
 }
 
 impl Stage for Look<'_> {
@@ -104,25 +148,32 @@ impl Stage for Look<'_> {
         summary: &mut Summary,
         work: &mut Work,
     ) -> Result<(), Error> {
+        let least = self.tell.least();
+        let Some(view) = work.sample(|| self.judge.view(frame, face, least))? else {
+            return Ok(());
+        };
+        let mut estimates = Vec::with_capacity(self.estimators.len());
         for estimator in self.estimators.iter_mut() {
-            if let Some(estimate) = estimator.estimate(self.chips, frame, face, work)? {
-                summary.add(estimate);
+            if view.frontality >= estimator.least_frontality() {
+                estimates.extend(estimator.estimate(self.chips, frame, face, work)?);
             }
         }
+        summary.add(&estimates, view.weight());
         Ok(())
     }
 
     fn tell(&self, summary: &Summary, face: &mut Face) {
-        face.age = summary.age(self.smooth).or(face.age);
-        face.gender = summary.gender(self.smooth).or(face.gender.take());
+        let (smooth, silence) = (self.tell.smooth, self.tell.silence());
+        face.age = summary.age(smooth, silence).or(face.age);
+        face.gender = summary.gender(smooth, silence).or(face.gender.take());
     }
 }
 
 impl FaceAgeGender {
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
-        let (smooth, pace, late) = {
+        let (tell, pace, late) = {
             let settings = self.settings.lock();
-            (settings.smooth, settings.pace, settings.late.into())
+            (settings.tell, settings.pace, settings.late.into())
         };
         let arrival = self.timing.arrival(&*self.obj(), buffer);
         let mut budget = Budget::new(|| self.timing.share(&*self.obj(), late, arrival, false));
@@ -133,8 +184,9 @@ impl FaceAgeGender {
             let mut look = Look {
                 estimators: &mut state.estimators,
                 chips: &mut state.chips,
+                judge: &mut state.judge,
                 asker: &state.asker,
-                smooth,
+                tell,
             };
             let frame = (&*buffer, state.info.as_ref());
             state
@@ -159,13 +211,14 @@ impl ObjectImpl for FaceAgeGender {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut properties = Inference::properties(
                 MODELS,
-                "Age and gender models, separated by commas: each a name or the path of an .onnx \
-                 file with its descriptor next to it",
+                "Models for age, for gender or for both, separated by commas: each a name or the \
+                 path of an .onnx file with its descriptor next to it. Several for the same are \
+                 averaged",
             );
             properties.extend([
                 glib::ParamSpecBoolean::builder("smooth")
                     .nick("Smooth")
-                    .blurb("Report the mean age and the majority gender over the track")
+                    .blurb("Report age and gender over the whole track, not of the last estimate")
                     .default_value(true)
                     .mutable_playing()
                     .build(),
@@ -186,6 +239,54 @@ impl ObjectImpl for FaceAgeGender {
                     .default_value(SETTLED_INTERVAL)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecDouble::builder("min-gender-confidence")
+                    .nick("Minimum gender confidence")
+                    .blurb("The probability below which a gender is not reported")
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .default_value(MIN_GENDER_CONFIDENCE)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("max-age-deviation")
+                    .nick("Maximum age deviation")
+                    .blurb(
+                        "The standard deviation (years), of the model and over the track, above which an \
+                         age is not reported; 0 = the model's",
+                    )
+                    .minimum(0.0)
+                    .maximum(1000.0)
+                    .default_value(0.0)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("min-face-size")
+                    .nick("Minimum face size")
+                    .blurb("Faces whose longer side has fewer pixels are not estimated")
+                    .maximum(8192)
+                    .default_value(MIN_FACE_SIZE)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("min-frontality")
+                    .nick("Minimum frontality")
+                    .blurb(
+                        "How frontal a face must be to be estimated, if its model does not want more: 1 \
+                         with the nose midway between the eyes, 0 in profile",
+                    )
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .default_value(MIN_FRONTALITY)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("min-sharpness")
+                    .nick("Minimum sharpness")
+                    .blurb(
+                        "How sharp a face must be to be estimated: the variance of its Laplacian over that \
+                         of its brightness, at 64 pixels; near 0 for blur, 0.1 to 1 for most faces",
+                    )
+                    .minimum(0.0)
+                    .maximum(100.0)
+                    .default_value(MIN_SHARPNESS)
+                    .mutable_playing()
+                    .build(),
                 Late::property(),
                 Stats::property(),
             ]);
@@ -201,7 +302,16 @@ impl ObjectImpl for FaceAgeGender {
         }
         // GObject has checked type and range, so the fall-backs are never used.
         match pspec.name() {
-            "smooth" => settings.smooth = value.get().unwrap_or_default(),
+            "smooth" => settings.tell.smooth = value.get().unwrap_or_default(),
+            "min-gender-confidence" => {
+                settings.tell.min_gender_confidence = value.get().unwrap_or_default();
+            }
+            "max-age-deviation" => {
+                settings.tell.max_age_deviation = value.get().unwrap_or_default();
+            }
+            "min-face-size" => settings.tell.min_face_size = value.get().unwrap_or_default(),
+            "min-frontality" => settings.tell.min_frontality = value.get().unwrap_or_default(),
+            "min-sharpness" => settings.tell.min_sharpness = value.get().unwrap_or_default(),
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
             "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
             "late" => settings.late = value.get().unwrap_or_default(),
@@ -218,7 +328,12 @@ impl ObjectImpl for FaceAgeGender {
             return value;
         }
         match pspec.name() {
-            "smooth" => settings.smooth.to_value(),
+            "smooth" => settings.tell.smooth.to_value(),
+            "min-gender-confidence" => settings.tell.min_gender_confidence.to_value(),
+            "max-age-deviation" => settings.tell.max_age_deviation.to_value(),
+            "min-face-size" => settings.tell.min_face_size.to_value(),
+            "min-frontality" => settings.tell.min_frontality.to_value(),
+            "min-sharpness" => settings.tell.min_sharpness.to_value(),
             "interval" => settings.pace.interval.to_value(),
             "settled-interval" => settings.pace.settled.to_value(),
             "late" => settings.late.to_value(),
@@ -288,6 +403,7 @@ impl BaseTransformImpl for FaceAgeGender {
         *self.state.lock() = Some(State {
             estimators,
             chips: Chips::default(),
+            judge: Judge::default(),
             rounds: Rounds::default(),
             info: None,
             asker: Asker::other(),

@@ -52,6 +52,7 @@ impl Default for Settings {
                 confidence: true,
                 age: true,
                 gender: true,
+                expression: true,
                 track: false,
             },
             outline: true,
@@ -70,7 +71,7 @@ struct Toggle {
     of: fn(&mut Settings) -> &mut bool,
 }
 
-const TOGGLES: [Toggle; 8] = [
+const TOGGLES: [Toggle; 9] = [
     Toggle {
         name: "show-box",
         nick: "Show box",
@@ -100,6 +101,12 @@ const TOGGLES: [Toggle; 8] = [
         nick: "Show gender",
         blurb: "Write the gender",
         of: |s| &mut s.parts.gender,
+    },
+    Toggle {
+        name: "show-expression",
+        nick: "Show expression",
+        blurb: "Write the expression",
+        of: |s| &mut s.parts.expression,
     },
     Toggle {
         name: "show-landmarks",

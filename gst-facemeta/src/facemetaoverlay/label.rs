@@ -17,6 +17,7 @@ pub struct Parts {
     pub confidence: bool,
     pub age: bool,
     pub gender: bool,
+    pub expression: bool,
     pub track: bool,
 }
 
@@ -64,18 +65,24 @@ impl Label {
             .as_ref()
             .filter(|_| parts.gender)
             .map(|g| clean(&g.label));
-        let join = |a: Option<String>, b: Option<String>, between| {
-            [a, b]
-                .into_iter()
+        let expression = face
+            .expression
+            .as_ref()
+            .filter(|_| parts.expression)
+            .map(|e| clean(&e.label));
+        let join = |parts: &[Option<String>], between| {
+            parts
+                .iter()
+                .cloned()
                 .flatten()
                 .filter(|s| !s.is_empty())
                 .collect::<Vec<_>>()
                 .join(between)
         };
         Self {
-            name: join(track, Some(name), " "),
+            name: join(&[track, Some(name)], " "),
             detail,
-            second: join(age, gender, ", "),
+            second: join(&[age, gender, expression], ", "),
         }
     }
 
@@ -86,7 +93,7 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
-    use face_meta::{Gender, Recognition, Track};
+    use face_meta::{Expression, Gender, Recognition, Track};
 
     use super::*;
 
@@ -95,6 +102,7 @@ mod tests {
         confidence: true,
         age: true,
         gender: true,
+        expression: true,
         track: true,
     };
 
@@ -142,6 +150,14 @@ mod tests {
         };
         assert_eq!(Label::new(&penny(), nameless), label("", "93 %", "female"));
         assert!(Label::new(&Face::default(), ALL).is_empty());
+        let mut smiling = penny();
+        smiling.expression = Some(Expression {
+            label: "happy".into(),
+            confidence: 0.7,
+        });
+        assert_eq!(Label::new(&smiling, ALL).second, "27, female, happy");
+        smiling.gender = None;
+        assert_eq!(Label::new(&smiling, ALL).second, "27, happy");
     }
 
     #[test]

@@ -102,9 +102,21 @@ pub struct TrackSummary {
     /// When it was on screen: pairs of the first and the last time, as a player shows them.
     /// Results of earlier versions have timestamps.
     pub appearances: Vec<[u64; 2]>,
+    /// When it had which expression, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expressions: Vec<ExpressionSpan>,
     /// Relative to the folder of the summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<String>,
+}
+
+/// Some time with the same expression.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpressionSpan {
+    pub expression: String,
+    /// As a player shows it, in nanoseconds.
+    pub first: u64,
+    pub last: u64,
 }
 
 /// `clusters.json`: the tracks of unknown people in all inputs of a folder, grouped.

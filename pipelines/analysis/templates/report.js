@@ -108,6 +108,23 @@
       this.grid.addEventListener("focusin", (event) => this.rove(event.target));
     }
 
+    // The strip of expressions below the spans of a row. The table tells the same in words.
+    moods(index, duration) {
+      const moods = this.data.moods?.[index] ?? [];
+      const strip = [];
+      for (let i = 0; i < moods.length; i += 3) {
+        const [first, last, which] = moods.slice(i, i + 3);
+        const name = this.data.expressions[which];
+        const known = ["neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"];
+        const className = known.includes(name) ? `mood ${name}` : "mood";
+        const mark = make("span", { className, title: name }, { "aria-hidden": "true" });
+        mark.style.left = `${(100 * first) / duration}%`;
+        mark.style.width = `${(100 * (last - first)) / duration}%`;
+        strip.push(mark);
+      }
+      return strip;
+    }
+
     scale(zoom) {
       const before = this.zoom;
       const middle = this.scroller.clientWidth / 2;
@@ -148,7 +165,7 @@
           button.style.width = `${(100 * (last - first)) / duration}%`;
           row.buttons.push(button);
         }
-        row.bar.replaceChildren(...row.buttons);
+        row.bar.replaceChildren(...row.buttons, ...this.moods(index, duration));
       }
       const first = this.rows.find((row) => row.buttons.length > 0);
       this.current = null;

@@ -16,15 +16,15 @@ use face_parts::output::{self, Output};
 use face_parts::tell;
 use face_parts::ui;
 
-/// Measure how good a result is: detection, names, tracks, ages and genders against labels
+/// Measure how good a result is: detection, names, tracks, ages, genders, expressions against labels
 ///
 /// RESULT is the JSON lines of annotate or analyze. TRUTH has the manual labels of the same video: an
 /// export from CVAT as "CVAT for video 1.1" (annotations.xml), or MOTChallenge text (gt.txt). Frames
 /// are compared by number, and labels are scaled to the size of the result's frames.
 ///
-/// In CVAT, label each person by name, or use one label with an attribute "name"; attributes "age" and
-/// "gender" are compared if present. Frames outside the task's first and last frame, or skipped by its
-/// frame step, do not count. Boxes between listed ones are interpolated. In MOTChallenge text the id is
+/// In CVAT, label each person by name, or use one label with an attribute "name"; attributes "age",
+/// "gender" and "expression" are compared if present. Frames outside the task's first and last frame,
+/// or skipped by its frame step, do not count. Boxes between listed ones are interpolated. In MOTChallenge text the id is
 /// the name, unless --names gives another; frames and pixels count from 1 there, and lines with the
 /// flag 0 do not count.
 #[derive(clap::Args)]
@@ -80,6 +80,7 @@ Measures, for each person and in total:
   switches        how often a labelled track was matched with a different track than before
   age error       mean absolute error of the ages of matched faces, in years
   gender          share of the matched faces with the right gender
+  expression      share of the matched faces with the right expression
 Precision, F1 and MOTA exist only in total: a face where nobody is labelled belongs to nobody.
 IDF1, MOTA and switches need a result with tracks, and all name measures one with names. A labelled
 track is a <track> in CVAT, or an id in MOTChallenge text; a person may have several.";

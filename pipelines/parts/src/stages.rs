@@ -78,6 +78,16 @@ pub struct Options {
     #[arg(long = "no-age-gender", action = ArgAction::SetFalse)]
     pub age_gender: bool,
 
+    /// Model for age and gender: a name or the path of an .onnx file; several are separated by commas
+    /// (dlib-age,dlib-gender or faceres)
+    #[arg(long, value_name = "MODEL", default_value_t = Options::default().age_gender_model)]
+    pub age_gender_model: String,
+
+    /// Tell the expression of each face; its model is optional: `make models
+    /// NAMES=faceapi-expression` fetches it
+    #[arg(long)]
+    pub expression: bool,
+
     /// Threads inside each model's inference; the stages run in parallel anyway
     #[arg(long, value_name = "N", default_value_t = Options::default().threads,
           value_parser = clap::value_parser!(u32).range(THREADS))]
@@ -93,6 +103,8 @@ const SIZES: RangeInclusive<i64> = 0..=8192;
 const THREADS: RangeInclusive<i64> = 1..=256;
 const DISTANCES: RangeInclusive<f64> = 0.0..=2.0;
 const RATES: RangeInclusive<f64> = 1e-6..=1.0;
+const AGE_GENDER_MODELS: &str = "dlib-age,dlib-gender";
+const EXPRESSION_MODEL: &str = "faceapi-expression";
 const ALGORITHMS: [&str; 3] = ["ocsort", "bytetrack", "iou"];
 
 impl Default for Options {
@@ -109,6 +121,8 @@ impl Default for Options {
             repeated_names: false,
             confidence: 0.7,
             age_gender: true,
+            age_gender_model: AGE_GENDER_MODELS.into(),
+            expression: false,
             threads: 1,
             execution_provider: "cpu".into(),
         }
@@ -130,6 +144,8 @@ impl Options {
             repeated_names,
             confidence,
             age_gender,
+            age_gender_model,
+            expression,
             threads: _,
             execution_provider: _,
         } = self;
@@ -146,6 +162,12 @@ impl Options {
         }
         if *repeated_names {
             text += " repeated";
+        }
+        if age_gender_model != AGE_GENDER_MODELS {
+            text += &format!(" {age_gender_model:?}");
+        }
+        if *expression {
+            text += " expression";
         }
         text
     }
@@ -338,13 +360,23 @@ pub fn build_with(
         elements.push(recognizer);
     }
     if options.age_gender {
+        for model in options.age_gender_model.split(',') {
+            find(model.trim(), "--age-gender-model")?;
+        }
         let age_gender = make("faceagegender")?;
+        set(&age_gender, "model", &options.age_gender_model)?;
         if extras.each_frame {
             set(&age_gender, "smooth", false)?;
             set(&age_gender, "interval", 0)?;
         }
         inference(&age_gender, options, extras.live)?;
         elements.push(age_gender);
+    }
+    if options.expression {
+        find(EXPRESSION_MODEL, "--expression")?;
+        let expression = make("faceexpression")?;
+        inference(&expression, options, extras.live)?;
+        elements.push(expression);
     }
     elements.push(end.clone());
     chain(pipeline, &elements.iter().collect::<Vec<_>>())?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use face_core::align::{landmarks_in, to_source};
+use face_core::align::{landmarks_in, transform};
 use face_core::frame;
 use face_core::image::{Picture, PixelShape, ReadFrame, Sampler, warp_rows};
 use face_core::model::{ColorOrder, Descriptor, Dimension, Input};
@@ -240,11 +240,9 @@ impl Eyes {
 
     /// The sharpness of the face as measured by the recogniser; 0 for a face without extent.
     fn sharpness(&mut self, frame: &ReadFrame, face: &Face) -> Result<f64> {
-        let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
         let pixels = PixelShape::of(frame.info());
-        let landmarks = pixels.landmarks(&landmarks);
         let alignment = self.model.alignment.as_ref();
-        let Some(transform) = alignment.and_then(|a| to_source(&a.template, &landmarks)) else {
+        let Some(transform) = alignment.and_then(|a| transform(a, face, pixels, self.chip)) else {
             return Ok(0.0);
         };
         let (width, height) = self.chip;

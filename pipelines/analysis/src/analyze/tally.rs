@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Face, Frame, Line, Times, Track, TrackSummary};
+use crate::record::{ExpressionSpan, Face, Frame, Line, Times, Track, TrackSummary};
 
 /// Detections of a track at most this far apart, in nanoseconds, form one appearance: a face turned
 /// away for a moment is still present.
@@ -77,6 +77,7 @@ struct Tracked {
     ages: Mean,
     /// The probability that the person is female.
     female: Mean,
+    expressions: Vec<ExpressionSpan>,
 }
 
 /// A weighted mean.
@@ -157,6 +158,7 @@ impl Tally {
             track.last = times.or(track.last);
             if let Some(time) = times.shown() {
                 track.seen_at(time, BRIDGE);
+                track.express(face.expression.as_deref(), time);
                 self.open.push(id);
             }
         }
@@ -214,6 +216,23 @@ impl Tracked {
         }
     }
 
+    /// Continues the expression of the frame before, or begins another.
+    fn express(&mut self, expression: Option<&str>, time: u64) {
+        let Some(expression) = expression else { return };
+        if let Some(last) = self.expressions.last_mut() {
+            let near = time >= last.last && time - last.last <= BRIDGE;
+            if near && last.expression == expression {
+                last.last = time;
+                return;
+            }
+        }
+        self.expressions.push(ExpressionSpan {
+            expression: expression.to_owned(),
+            first: time,
+            last: time,
+        });
+    }
+
     fn seen_at(&mut self, time: u64, bridge: u64) {
         match self.spans.last_mut() {
             Some(span) if time >= span.last && time - span.last <= bridge => {
@@ -261,6 +280,7 @@ impl Tracked {
                 distance: distance.map(|(_, distance)| distance),
                 screen_time_ns: covered(&spans),
                 appearances: spans.iter().map(|s| [s.first, s.last]).collect(),
+                expressions: self.expressions,
                 thumbnail: None,
                 track,
             },
@@ -368,6 +388,38 @@ mod tests {
         let track = &timeless.tracks[0].summary;
         assert_eq!((track.appearances.len(), track.screen_time_ns), (0, 0));
         assert_eq!((track.track.first_pts, track.track.frames), (None, 2));
+    }
+
+    #[test]
+    fn equal_expressions_form_spans() {
+        let at = |ms: u64, expression: Option<&str>| {
+            let mut line = frame(Some(ms * MS), &[1]);
+            if let Line::Frame(frame) = &mut line {
+                frame.faces[0].expression = expression.map(String::from);
+            }
+            line
+        };
+        let lines = [
+            at(0, Some("happy")),
+            at(200, Some("happy")),
+            at(400, None),
+            at(600, Some("happy")),
+            at(800, Some("sad")),
+            at(2000, Some("sad")),
+        ];
+        let span = |expression: &str, first: u64, last: u64| ExpressionSpan {
+            expression: expression.into(),
+            first: first * MS,
+            last: last * MS,
+        };
+        assert_eq!(
+            tally(&lines).tracks[0].summary.expressions,
+            [
+                span("happy", 0, 600),
+                span("sad", 800, 800),
+                span("sad", 2000, 2000)
+            ]
+        );
     }
 
     #[test]

@@ -269,6 +269,7 @@ mod tests {
             },
             summary: TrackSummary {
                 appearances: appearances.to_vec(),
+                expressions: Vec::new(),
                 ..Default::default()
             },
             embedding: vec![],

@@ -17,7 +17,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 
 use super::input::Pieces;
-use super::truth::{Builder, Gender, Segment, Truth};
+use super::truth::{Builder, Expression, Gender, Segment, Truth};
 
 /// The limit of nested elements; CVAT's own files have at most eight.
 const DEEPEST: usize = 64;
@@ -52,6 +52,7 @@ struct Key {
     outside: bool,
     age: Option<f64>,
     gender: Option<Gender>,
+    expression: Option<Expression>,
 }
 
 #[derive(Default)]
@@ -61,6 +62,7 @@ struct Track {
     name: Option<String>,
     age: Option<f64>,
     gender: Option<Gender>,
+    expression: Option<Expression>,
     keys: Vec<Key>,
 }
 
@@ -243,6 +245,7 @@ impl<'a> Document<'a> {
                 change,
                 age: key.age.or(track.age),
                 gender: key.gender.or(track.gender),
+                expression: key.expression.or(track.expression),
             })?;
         }
         Ok(())
@@ -268,9 +271,9 @@ impl Track {
     /// Applies an attribute to the last box or to the whole track. Meaningless values are ignored.
     fn describe(&mut self, attribute: &str, value: &str, of_box: bool) {
         let key = self.keys.last_mut().filter(|_| of_box);
-        let (age, gender) = match key {
-            Some(key) => (&mut key.age, &mut key.gender),
-            None => (&mut self.age, &mut self.gender),
+        let (age, gender, expression) = match key {
+            Some(key) => (&mut key.age, &mut key.gender, &mut key.expression),
+            None => (&mut self.age, &mut self.gender, &mut self.expression),
         };
         match attribute.to_lowercase().as_str() {
             // CVAT's word for a choice that was not made.
@@ -281,6 +284,7 @@ impl Track {
                 *age = value.parse().ok().filter(|age| (0.0..=200.0).contains(age));
             }
             "gender" | "sex" => *gender = Gender::parse(value),
+            "expression" | "emotion" => *expression = Expression::parse(value),
             _ => {}
         }
     }
@@ -320,6 +324,7 @@ fn read_box(element: &BytesStart) -> Result<Key> {
         outside,
         age: None,
         gender: None,
+        expression: None,
     })
 }
 

@@ -37,6 +37,7 @@ pub struct Measures {
     pub tracking: Option<TrackMeasures>,
     pub age: Option<AgeMeasures>,
     pub gender: Option<GenderMeasures>,
+    pub expression: Option<ExpressionMeasures>,
 }
 
 #[derive(Serialize)]
@@ -81,6 +82,12 @@ pub struct AgeMeasures {
 
 #[derive(Serialize)]
 pub struct GenderMeasures {
+    pub faces: u64,
+    pub accuracy: f64,
+}
+
+#[derive(Serialize)]
+pub struct ExpressionMeasures {
     pub faces: u64,
     pub accuracy: f64,
 }
@@ -130,6 +137,12 @@ impl Measures {
             gender: ratio(tally.genders_right, tally.genders).map(|accuracy| GenderMeasures {
                 faces: tally.genders,
                 accuracy,
+            }),
+            expression: ratio(tally.expressions_right, tally.expressions).map(|accuracy| {
+                ExpressionMeasures {
+                    faces: tally.expressions,
+                    accuracy,
+                }
             }),
         }
     }

@@ -43,6 +43,7 @@ pub fn read(input: impl BufRead, names: &HashMap<String, String>) -> Result<Trut
                 change: Rect::default(),
                 age: None,
                 gender: None,
+                expression: None,
             })
             .with_context(|| format!("line {line}"))?;
     }

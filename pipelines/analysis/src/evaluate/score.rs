@@ -13,7 +13,7 @@ use face_meta::geometry::Rect;
 use face_meta::names::normal;
 
 use super::identity;
-use super::truth::{Gender, Labelled, Sweep, Truth};
+use super::truth::{Expression, Gender, Labelled, Sweep, Truth};
 use crate::record::Frame;
 
 /// The counts of a person.
@@ -38,6 +38,8 @@ pub struct Tally {
     pub ages: u64,
     pub genders_right: u64,
     pub genders: u64,
+    pub expressions_right: u64,
+    pub expressions: u64,
 }
 
 impl Tally {
@@ -54,6 +56,8 @@ impl Tally {
         self.ages += other.ages;
         self.genders_right += other.genders_right;
         self.genders += other.genders;
+        self.expressions_right += other.expressions_right;
+        self.expressions += other.expressions;
     }
 }
 
@@ -105,6 +109,7 @@ struct Found {
     name: Option<usize>,
     age: Option<f64>,
     gender: Option<Gender>,
+    expression: Option<Expression>,
 }
 
 impl Found {
@@ -253,6 +258,7 @@ impl<'a> Scorer<'a> {
                 name,
                 age: face.age.filter(|age| age.is_finite()),
                 gender: face.gender.as_deref().and_then(Gender::parse),
+                expression: face.expression.as_deref().and_then(Expression::parse),
             });
         }
         faces
@@ -366,6 +372,10 @@ impl<'a> Scorer<'a> {
         if let (Some(truth), Some(gender)) = (label.gender, face.gender) {
             tally.genders_right += u64::from(gender == truth);
             tally.genders += 1;
+        }
+        if let (Some(truth), Some(expression)) = (label.expression, face.expression) {
+            tally.expressions_right += u64::from(expression == truth);
+            tally.expressions += 1;
         }
     }
 }

@@ -31,6 +31,34 @@ impl Gender {
     }
 }
 
+/// An expression, in the spelling of the models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expression {
+    Neutral,
+    Happy,
+    Sad,
+    Angry,
+    Fearful,
+    Disgusted,
+    Surprised,
+}
+
+impl Expression {
+    /// In the spelling of people and of the models; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_lowercase().as_str() {
+            "neutral" => Some(Self::Neutral),
+            "happy" | "happiness" | "smile" => Some(Self::Happy),
+            "sad" | "sadness" => Some(Self::Sad),
+            "angry" | "anger" => Some(Self::Angry),
+            "fearful" | "fear" | "afraid" => Some(Self::Fearful),
+            "disgusted" | "disgust" => Some(Self::Disgusted),
+            "surprised" | "surprise" => Some(Self::Surprised),
+            _ => None,
+        }
+    }
+}
+
 /// A box that stays, moves or grows evenly over the frames `first..=last`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
@@ -44,6 +72,7 @@ pub struct Segment {
     pub change: Rect,
     pub age: Option<f64>,
     pub gender: Option<Gender>,
+    pub expression: Option<Expression>,
 }
 
 /// A box on one frame.
@@ -54,6 +83,7 @@ pub struct Labelled {
     pub rect: Rect,
     pub age: Option<f64>,
     pub gender: Option<Gender>,
+    pub expression: Option<Expression>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -222,6 +252,7 @@ impl Sweep<'_> {
                 ),
                 age: s.age,
                 gender: s.gender,
+                expression: s.expression,
             }
         }));
         labels.sort_by_key(|l| l.track);
@@ -264,6 +295,7 @@ mod tests {
             change: Rect::new(1.0, -1.0, 0.5, 0.0),
             age: Some(30.0),
             gender: None,
+            expression: None,
         }
     }
 

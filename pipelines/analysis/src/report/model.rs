@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::load::{InputResults, Results};
 use super::spans::union;
 use crate::analyze::tally::{Mean, female, gender};
-use crate::record::TrackSummary;
+use crate::record::{ExpressionSpan, TrackSummary};
 
 /// How many unknown tracks get their own row, per input; the others share one.
 const MOST_SINGLES: usize = 100;
@@ -60,6 +60,8 @@ pub struct Row {
     pub totals: Totals,
     /// When on screen: first and last time, in order, none touching.
     pub spans: Vec<[u64; 2]>,
+    /// In order of their first times.
+    pub expressions: Vec<ExpressionSpan>,
     pub thumbnail: Option<PathBuf>,
 }
 
@@ -310,6 +312,7 @@ fn rows(input: &InputResults, groups: &BTreeMap<Identity, Vec<Appearance>>) -> V
         let mut row = row(Identity::Others(rest.len()), &rest, summary.duration_ns);
         // They are not one person.
         row.thumbnail = None;
+        row.expressions = Vec::new();
         row.totals.age = None;
         row.totals.gender = None;
         rows.push(row);
@@ -329,8 +332,18 @@ fn row(identity: Identity, tracks: &[Appearance], duration_ns: u64) -> Row {
         // Two tracks may be on screen at once, but the total is at most the input's duration.
         totals: totals(tracks, time.min(duration_ns), duration_ns),
         spans: union(spans, duration_ns),
+        expressions: expressions(tracks),
         thumbnail: tracks.iter().find_map(Appearance::thumbnail),
     }
+}
+
+fn expressions(tracks: &[Appearance]) -> Vec<ExpressionSpan> {
+    let mut found: Vec<_> = tracks
+        .iter()
+        .flat_map(|seen| seen.track.expressions.iter().cloned())
+        .collect();
+    found.sort_by_key(|span| span.first);
+    found
 }
 
 fn totals(tracks: &[Appearance], screen_time_ns: u64, duration_ns: u64) -> Totals {
@@ -392,6 +405,7 @@ mod tests {
             },
             screen_time_ns: spans.iter().map(|[a, b]| b - a).sum(),
             appearances: spans,
+            expressions: Vec::new(),
             thumbnail: Some(format!("thumbnails/{id}.jpg")),
             ..TrackSummary::default()
         }

@@ -1,5 +1,7 @@
 //! Fills texts and references into the template, which escapes them.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,6 +64,8 @@ struct InputView<'a> {
     sources: Vec<String>,
     is_still: bool,
     rows: Vec<RowView<'a>>,
+    /// Whether any row has one.
+    has_expressions: bool,
     data: String,
 }
 
@@ -73,6 +77,8 @@ struct RowView<'a> {
     cells: Cells,
     first: String,
     last: String,
+    /// What was seen how often.
+    expressions: String,
 }
 
 struct RankedView<'a> {
@@ -101,6 +107,12 @@ struct Timeline {
     duration: u64,
     /// For each row: first, last, first, last, …
     rows: Vec<Vec<u64>>,
+    /// The words that `moods` refers to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expressions: Vec<String>,
+    /// For each row: first, last, index of the expression, first, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    moods: Vec<Vec<u64>>,
 }
 
 /// Renders the page with `results`. Its references are relative to `output`, where it will be written.
@@ -200,9 +212,20 @@ fn input_view<'a>(
     if !is_still {
         facts += &format!(", {}", ui::count(input.frames, "frame"));
     }
+    let expressions = expressions(&input.rows);
+    let has_expressions = !expressions.is_empty();
     let timeline = Timeline {
         duration: milliseconds(input.end_ns).max(1),
         rows: input.rows.iter().map(flat).collect(),
+        moods: match has_expressions {
+            true => input
+                .rows
+                .iter()
+                .map(|row| moods(row, &expressions))
+                .collect(),
+            false => Vec::new(),
+        },
+        expressions,
     };
     let mut rows: Vec<RowView> = input.rows.iter().map(|r| row_view(r, thumbnails)).collect();
     // The number of a track means nothing in a picture.
@@ -218,6 +241,7 @@ fn input_view<'a>(
         sources: media.sources.clone(),
         is_still,
         rows,
+        has_expressions,
         data: script_safe(&serde_json::to_string(&timeline)?),
     })
 }
@@ -232,6 +256,7 @@ fn row_view<'a>(row: &Row, thumbnails: &'a Thumbnails) -> RowView<'a> {
         cells: Cells::new(&row.totals),
         first: at(row.spans.first().map(|span| span[0])),
         last: at(row.spans.last().map(|span| span[1])),
+        expressions: shares(row),
     }
 }
 
@@ -313,6 +338,50 @@ fn flat(row: &Row) -> Vec<u64> {
         .collect()
 }
 
+/// The expressions on these rows, by name.
+fn expressions(rows: &[Row]) -> Vec<String> {
+    let spans = rows.iter().flat_map(|row| &row.expressions);
+    let names: BTreeSet<&String> = spans.map(|span| &span.expression).collect();
+    names.into_iter().cloned().collect()
+}
+
+fn moods(row: &Row, expressions: &[String]) -> Vec<u64> {
+    row.expressions
+        .iter()
+        .flat_map(|span| {
+            let index = expressions.partition_point(|e| *e < span.expression);
+            [
+                milliseconds(span.first),
+                milliseconds(span.last),
+                index as u64,
+            ]
+        })
+        .collect()
+}
+
+/// The share of each expression in the time with one, the largest first.
+fn shares(row: &Row) -> String {
+    let mut times: BTreeMap<&str, u64> = BTreeMap::new();
+    for span in &row.expressions {
+        // A span of one frame lasts, too.
+        let lasted = span.last.saturating_sub(span.first).max(1_000_000);
+        let time = times.entry(&span.expression).or_default();
+        *time = time.saturating_add(lasted);
+    }
+    let all = times.values().copied().fold(0, u64::saturating_add) as f64;
+    let mut times: Vec<_> = times.into_iter().collect();
+    times.sort_by_key(|(name, time)| (Reverse(*time), *name));
+    let shown: Vec<String> = times
+        .iter()
+        .map(|(name, time)| format!("{name} {:.0} %", 100.0 * *time as f64 / all))
+        .filter(|text| !text.ends_with(" 0 %"))
+        .collect();
+    match shown.is_empty() {
+        true => "–".into(),
+        false => shown.join(", "),
+    }
+}
+
 /// JSON in which no text can end the script element.
 fn script_safe(json: &str) -> String {
     json.replace('<', "\\u003c")
@@ -385,6 +454,38 @@ mod tests {
                 .expect("a shell");
             assert_eq!(String::from_utf8_lossy(&output.stdout), text);
         }
+    }
+
+    #[test]
+    fn expressions_have_shares_and_places() {
+        let span = |expression: &str, first: u64, last: u64| record::ExpressionSpan {
+            expression: expression.into(),
+            first: first * 1_000_000,
+            last: last * 1_000_000,
+        };
+        let row = Row {
+            identity: Identity::Track(1),
+            totals: Totals::default(),
+            spans: Vec::new(),
+            expressions: vec![
+                span("neutral", 0, 300),
+                span("happy", 400, 1000),
+                span("neutral", 1100, 1200),
+            ],
+            thumbnail: None,
+        };
+        assert_eq!(shares(&row), "happy 60 %, neutral 40 %");
+        let names = expressions(std::slice::from_ref(&row));
+        assert_eq!(names, ["happy", "neutral"]);
+        assert_eq!(
+            moods(&row, &names),
+            [0, 300, 1, 400, 1000, 0, 1100, 1200, 1]
+        );
+        let none = Row {
+            expressions: Vec::new(),
+            ..row
+        };
+        assert_eq!(shares(&none), "–");
     }
 
     #[test]

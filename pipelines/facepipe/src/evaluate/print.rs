@@ -20,7 +20,7 @@ pub fn table(evaluation: &Evaluation) -> String {
     ui::table(&rows)
 }
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "person",
     "boxes",
     "recall",
@@ -33,6 +33,7 @@ const HEAD: [&str; 12] = [
     "switches",
     "age error",
     "gender",
+    "expression",
 ];
 const NOTHING: &str = "-";
 
@@ -63,5 +64,6 @@ fn row(name: String, m: &Measures) -> Vec<String> {
             .as_ref()
             .map_or(NOTHING.into(), |a| format!("{:.1}", a.mean_absolute_error)),
         share(m.gender.as_ref().map(|g| g.accuracy)),
+        share(m.expression.as_ref().map(|e| e.accuracy)),
     ]
 }
