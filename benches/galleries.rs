@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use face_benches::{median, time};
+use face_gallery::vote::{Rule, who};
 use face_gallery::{Gallery, ModelId, Row, normalised};
 use face_tests::root;
 use serde_json::Value;
@@ -172,7 +173,7 @@ fn main() {
          medians of {ROUNDS} rounds in turn"
     );
     println!(
-        "{:>9} {:>9} {:>9} {:>10} {:>6} {:>11} {:>13} {:>17} {:>9}",
+        "{:>9} {:>9} {:>9} {:>10} {:>6} {:>11} {:>13} {:>17} {:>9} {:>9}",
         "rows",
         "ours ms",
         "faiss ms",
@@ -181,7 +182,8 @@ fn main() {
         "searched MB",
         "(RSS MB)",
         "nearest as faiss",
-        "load ms"
+        "load ms",
+        "name ms"
     );
     let mut versions = None;
     for (rows, people, count) in SIZES {
@@ -199,6 +201,16 @@ fn main() {
         let _ = ours(&gallery, &queries[..1]);
         let grown = resident() - before;
         let mut loads: Vec<Duration> = (0..LOADS).map(|_| time(|| drop(read()))).collect();
+
+        // Naming looks at more images than the search that is compared.
+        let rule = Rule {
+            false_name_rate: 0.001,
+            distance_threshold: None,
+            strangers: None,
+            fallback: 0.5,
+        };
+        let name = |query: &Vec<f32>| time(|| drop(who(&gallery, query, &rule)));
+        let mut named: Vec<Duration> = queries.iter().map(name).collect();
 
         let mut peers = Peers::start(&path("rows"), &path("queries"));
         let (mut mine, mut faiss, mut usearch) = (Vec::new(), Vec::new(), Vec::new());
@@ -226,7 +238,7 @@ fn main() {
         };
         let (mine, faiss) = (median(&mut mine), median(&mut faiss));
         println!(
-            "{rows:>9} {mine:>9.3} {faiss:>9.3} {:>10.3} {:>6.2} {:>11} {:>13} {:>17} {:>9.1}",
+            "{rows:>9} {mine:>9.3} {faiss:>9.3} {:>10.3} {:>6.2} {:>11} {:>13} {:>17} {:>9.1} {:>9.3}",
             median(&mut usearch),
             mine / faiss,
             format!(
@@ -236,7 +248,8 @@ fn main() {
             ),
             format!("{grown:.0}/{:.0}", theirs("rss")),
             same.map_or("-".into(), |same| format!("{same} of {count}")),
-            median(&mut loads)
+            median(&mut loads),
+            median(&mut named)
         );
         if let Some(peers) = &peers {
             let version = |name: &str| peers.about[name].as_str().unwrap_or("?").to_owned();

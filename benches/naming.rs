@@ -327,7 +327,7 @@ fn confidence(halves: [&[&Face]; 2], rule: &Rule) {
     let [fitted, kept] = halves.map(|half| cases(half, rule, &mut Random(SEED)));
     let [within, ahead] = fit(&fitted);
     println!(
-        "\nconfidence: {within:.2} within + {ahead:.2} ahead, fitted on {} faces",
+        "\nconfidence: {within:.2} within + {ahead:.2} ahead fits {} faces",
         fitted.len()
     );
     let answer = |case: &Case| {
@@ -370,7 +370,7 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn main() {
     let Some(data) = std::env::args().skip(1).find(|arg| !arg.starts_with('-')) else {
-        println!("name a folder: cargo bench -p face-benches --bench naming -- DATA");
+        eprintln!("name a folder: cargo bench -p face-benches --bench naming -- DATA");
         return;
     };
     let faces = faces(Path::new(&data));

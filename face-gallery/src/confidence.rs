@@ -15,18 +15,29 @@ pub struct Signs {
 
 /// The probability that the name is right, where as many faces belong to people in the gallery as not.
 ///
-/// A logistic regression, fitted on half of 79 people and 509 strangers of Labeled Faces in the Wild:
-/// whole, small and blurred faces and tracks of two to five of them, in galleries of 5 to 40 people
-/// with one to five photos. `docs/decisions/004-naming.md` has the calibration error on the other half.
-/// Quality and number of frames change the score, and added nothing beyond it.
+/// The product of two: that the face belongs to somebody in the gallery, and that it is not the next
+/// one's. Where two are equally near, neither is likelier.
+///
+/// The first is a logistic regression, fitted on half of 79 people and 509 strangers of Labeled Faces
+/// in the Wild: whole, small and blurred faces and tracks of two to five of them, in galleries of 5 to
+/// 40 people with one to five photos. `docs/decisions/004-naming.md` has the calibration error on the
+/// other half. Quality and number of frames change the score, and added nothing beyond it.
 pub fn right(signs: Signs) -> f64 {
-    let ahead = signs.ahead.unwrap_or(ALONE).clamp(-MOST_AHEAD, MOST_AHEAD);
-    let logit = WITHIN * signs.within + AHEAD * ahead;
-    (1.0 / (1.0 + (-logit).exp())).min(SUREST)
+    let logistic = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+    let ahead = signs
+        .ahead
+        .map(|ahead| ahead.clamp(-MOST_AHEAD, MOST_AHEAD));
+    let known = logistic(WITHIN * signs.within + AHEAD * ahead.unwrap_or(ALONE));
+    let this_one = ahead.map_or(1.0, |ahead| logistic(APART * ahead));
+    (known * this_one).min(SUREST)
 }
 
 const WITHIN: f64 = 3.4;
 const AHEAD: f64 = 1.0;
+
+/// How fast two people become distinct. Any value from 2 up fits: people as alike as this are too rare
+/// in the set.
+const APART: f64 = 3.0;
 
 /// Farther ahead says no more.
 const MOST_AHEAD: f64 = 4.0;
@@ -45,7 +56,12 @@ mod tests {
     #[test]
     fn nearer_and_farther_ahead_is_surer() {
         let right = |within, ahead| right(Signs { within, ahead });
-        assert!((right(0.0, Some(0.0)) - 0.5).abs() < 1e-12);
+        assert!((right(9.0, Some(0.0)) - 0.5).abs() < 1e-9, "one of two");
+        assert!(
+            (right(0.0, Some(0.0)) - 0.25).abs() < 1e-9,
+            "one of two, or nobody"
+        );
+        assert!(right(9.0, Some(-1.0)) < 0.1, "rather the other");
         assert!(right(0.0, Some(1.0)) > right(0.0, Some(0.5)));
         assert!(right(0.5, None) > right(0.2, None));
         assert_eq!(right(0.1, Some(9.0)), right(0.1, Some(4.0)));
