@@ -23,7 +23,9 @@ pub const TELL_ALL: &str =
 pub fn has_optional(model: &str) -> bool {
     let found = root().join(format!("models/{model}.onnx")).is_file();
     if !found {
-        eprintln!("SKIPPED: the model {model} is missing; fetch it with `make models NAMES={model}`");
+        eprintln!(
+            "SKIPPED: the model {model} is missing; fetch it with `make models NAMES={model}`"
+        );
     }
     found
 }

@@ -5,6 +5,7 @@ mod company;
 mod converters;
 mod crowd;
 mod errors;
+mod expression;
 mod flight;
 mod formats;
 mod galleries;

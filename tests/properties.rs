@@ -170,7 +170,10 @@ fn of_age_and_gender() {
     let group = Picture::open("t1.jpg");
     let blurred = group.resized(180, 125).resized(group.width, group.height);
     let feed = Feed::new(
-        &format!("facetracker ! faceagegender name=a interval=0 {}", face_tests::TELL_ALL),
+        &format!(
+            "facetracker ! faceagegender name=a interval=0 {}",
+            face_tests::TELL_ALL
+        ),
         &group.caps(),
     )
     .expect("starts");

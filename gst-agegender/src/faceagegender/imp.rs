@@ -36,7 +36,7 @@ const INTERVAL: u32 = 500;
 const SETTLED_INTERVAL: u32 = 8000;
 const MIN_GENDER_CONFIDENCE: f64 = 0.74;
 const MIN_FACE_SIZE: u32 = 24;
-const MIN_SHARPNESS: f64 = 0.04;
+const MIN_SHARPNESS: f64 = 0.015;
 const MIN_FRONTALITY: f64 = 0.0;
 
 struct Settings {

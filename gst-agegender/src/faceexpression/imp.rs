@@ -34,7 +34,7 @@ const MODEL: &str = "faceapi-expression";
 const INTERVAL: u32 = 200;
 const MIN_CONFIDENCE: f64 = 0.5;
 const MIN_FACE_SIZE: u32 = 32;
-const MIN_SHARPNESS: f64 = 0.04;
+const MIN_SHARPNESS: f64 = 0.015;
 const MIN_FRONTALITY: f64 = 0.4;
 
 struct Settings {

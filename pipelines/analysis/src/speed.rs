@@ -215,6 +215,7 @@ impl TrialRun<'_> {
             "facetracker",
             "facerecognizer",
             "faceagegender",
+            "faceexpression",
         ];
         let stages = names.iter().filter_map(|name| self.stage(name)).collect();
         Some(Measurement {

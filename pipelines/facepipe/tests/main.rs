@@ -10,6 +10,7 @@ mod common;
 mod containers;
 mod enroll;
 mod evaluate;
+mod expression;
 mod forget;
 mod gallery;
 mod html;

@@ -253,6 +253,8 @@ fn failure(pipeline: &gst::Pipeline) -> (&'static str, anyhow::Error) {
             Some("facedetector") => "stages.detector",
             Some("facerecognizer") if text.to_string().contains("gallery") => "gallery",
             Some("facerecognizer") => "stages.model",
+            Some("faceagegender") => "stages.age-gender-model",
+            Some("faceexpression") => "stages.expression",
             _ => "stages",
         },
     };

@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_tell_name_age_and_gender() {
+    fn attributes_tell_name_age_gender_and_expression() {
         let about = |name: &str, age: &str, gender: &str| {
             format!(
                 "<attribute name=\"Name\">{name}</attribute><attribute name=\"age\">{age}\
@@ -421,7 +421,8 @@ mod tests {
         };
         let text = document(&format!(
             "<track label=\"face\">{}{}</track><track label=\"bob\">{}\
-             <attribute name=\"age\">50</attribute></track>\
+             <attribute name=\"age\">50</attribute>\
+             <attribute name=\"Expression\">Happiness</attribute></track>\
              <track label=\"x\"><polygon frame=\"4\" points=\"1,2;3,4\"/></track>",
             a_box(10, 0, 0.0, &about("&#65;nn", "31", "Female")),
             a_box(11, 0, 0.0, &about("Ann", "unknown", "__undefined__")),
@@ -436,6 +437,8 @@ mod tests {
             (Some(31.0), Some(Gender::Female))
         );
         assert_eq!((labels[1].age, labels[1].gender), (Some(50.0), None));
+        assert_eq!(labels[0].expression, None);
+        assert_eq!(labels[1].expression, Some(Expression::Happy));
         assert_eq!(
             (at(&truth, 11)[0].age, at(&truth, 11)[0].gender),
             (None, None)
