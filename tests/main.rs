@@ -17,6 +17,7 @@ mod pages;
 mod parity;
 mod people;
 mod properties;
+mod quality;
 mod rivals;
 mod runtime;
 mod shapes;

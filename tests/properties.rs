@@ -30,6 +30,7 @@ fn of_the_detector() {
     assert!(sure.iter().all(|f| f.confidence.is_some_and(|c| c >= 0.92)));
     assert_eq!(faces("confidence-threshold", "1").len(), 0);
     assert_eq!(faces("confidence-threshold", "0.7").len(), 6);
+    assert_eq!(faces("confidence-threshold", "-1").len(), 6, "the model's");
     assert_eq!(faces("max-faces", "2").len(), 2);
     assert_eq!(faces("max-faces", "0").len(), 6);
     let large = faces("min-face-size", "100");

@@ -139,7 +139,7 @@ pub struct Source {
     /// The files from which `scripts/convert.py` makes the weights, with the sha256 of each.
     #[serde(default)]
     pub members: BTreeMap<String, String>,
-    /// The format of these files.
+    /// How the weights are made from the member or members.
     #[serde(default)]
     pub convert: String,
     /// Of the weights, in hexadecimal. Weights with another sum are refused.
@@ -160,8 +160,8 @@ pub struct Logistic {
 pub struct Descriptor {
     pub name: String,
     pub task: Task,
-    /// The code that interprets the outputs: `yunet`, `centerface`, `embedding`, `expectation`,
-    /// `classes` or `age-gender`.
+    /// The code that interprets the outputs: `yunet`, `centerface`, `scrfd`, `retinaface`, `blazeface`,
+    /// `embedding`, `expectation`, `classes` or `age-gender`.
     pub decoder: String,
     #[serde(default)]
     pub description: String,

@@ -19,7 +19,9 @@ pub(crate) fn model_folders() -> Vec<PathBuf> {
     }
     folders.push(data_home().join("models"));
     folders.extend(prefixes().map(|prefix| prefix.join("share/gst-face/models")));
-    folders.extend(checkout().map(|checkout| checkout.join("models")));
+    let checkout = checkout().map(|checkout| checkout.join("models"));
+    // `scripts/optional.py` fetches weights into the second.
+    folders.extend(checkout.into_iter().flat_map(|models| [models.clone(), models.join("optional")]));
     folders
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use face_core::image::{Picture, PixelShape, Sampler, warp_rows};
 use face_core::model::{ColorOrder, Dimension, Input};
 use face_meta::geometry::{Point, Rect, Similarity, non_maximum_suppression};
-use face_meta::{Embedding, Expression, Face, Gender, Recognition, Track};
+use face_meta::{Embedding, Expression, Face, Gender, Pose, Quality, Recognition, Track};
 use gst_video::VideoRegionOfInterestMeta;
 use proptest::prelude::*;
 
@@ -176,6 +176,12 @@ prop_compose! {
             id: 0,
             rect,
             landmarks,
+            pose: Some(Pose::from([numbers[0], numbers[1], numbers[2]])),
+            quality: Some(Quality {
+                quality: numbers[0],
+                sharpness: numbers[1],
+                brightness: numbers[2],
+            }),
             confidence: Some(numbers[0]),
             model: Some(model.clone()),
             track: track.map(|(id, first_seen, predicted)| Track { id, first_seen, predicted }),

@@ -1,6 +1,7 @@
 //! The weight of an embedding: sharp, frontal, large faces identify a person better.
 
-use face_meta::geometry::{Landmarks, Point};
+use face_meta::geometry::Landmarks;
+use face_meta::{Pose, Quality};
 
 /// The least weight, so that a track of only bad frames still gets a name.
 const LEAST: f64 = 0.02;
@@ -16,14 +17,16 @@ const HALF_SHARPNESS: f64 = 0.05;
 
 /// The weight of an embedding, 0.02..=1: the product of
 /// - size: eye distance over 35.2 pixels, at most 1;
-/// - frontality: 1 with the nose midway between the eyes, 0 in profile;
+/// - frontality: the squared cosine of the angle between the face and the camera ([`Pose::away`]);
 /// - sharpness `s` of the chip: `s / (s + 0.05)`;
 /// - the detector's confidence.
+///
+/// `landmarks` are in square pixels of the frame.
 pub fn weight(landmarks: &Landmarks, confidence: f64, sharpness: f64) -> f64 {
     let eyes = landmarks[0].distance(landmarks[1]);
     let size = (eyes / FULL_EYE_DISTANCE).min(1.0);
-    let sharp = sharpness / (sharpness + HALF_SHARPNESS);
-    let weight = size * frontality(landmarks) * sharp * confidence.clamp(0.0, 1.0);
+    let weight =
+        size * frontality(landmarks) * share_of_detail(sharpness) * confidence.clamp(0.0, 1.0);
     if weight.is_nan() {
         LEAST
     } else {
@@ -31,14 +34,52 @@ pub fn weight(landmarks: &Landmarks, confidence: f64, sharpness: f64) -> f64 {
     }
 }
 
-/// 1 if the nose tip lies midway between the eyes along the line through them, falling to 0 where
-/// it lies at or beyond one of them.
-pub fn frontality(landmarks: &Landmarks) -> f64 {
-    let [right, left, nose, ..] = *landmarks;
-    let axis = Point::new(left.x - right.x, left.y - right.y);
-    let square = axis.x * axis.x + axis.y * axis.y;
-    let along = ((nose.x - right.x) * axis.x + (nose.y - right.y) * axis.y) / square;
-    (1.0 - 2.0 * (along - 0.5).abs()).clamp(0.0, 1.0)
+/// The quality of a face with these landmarks, of which a chip has this [`sharpness`] and
+/// [`brightness`].
+pub fn of(landmarks: &Landmarks, confidence: f64, sharpness: f64, brightness: f64) -> Quality {
+    Quality {
+        quality: weight(landmarks, confidence, sharpness),
+        sharpness: share_of_detail(sharpness),
+        brightness,
+    }
+}
+
+/// A [`sharpness`] as a number in 0..=1.
+fn share_of_detail(sharpness: f64) -> f64 {
+    let share = sharpness / (sharpness + HALF_SHARPNESS);
+    if share.is_nan() {
+        0.0
+    } else {
+        share.clamp(0.0, 1.0)
+    }
+}
+
+/// 1 for a face that looks into the camera, 0.5 at 45 degrees, 0 in profile or if the landmarks are not
+/// those of a face.
+fn frontality(landmarks: &Landmarks) -> f64 {
+    Pose::of(landmarks).map_or(0.0, |pose| pose.away().min(90.0).to_radians().cos().powi(2))
+}
+
+/// The mean of the middle half of a chip (one channel, row-major, `width` values per row).
+pub fn mean(channel: &[f32], width: usize) -> f64 {
+    let height = channel.len().checked_div(width).unwrap_or(0);
+    let mut moments = Moments::default();
+    let rows = channel.chunks(width.max(1)).take(height * 3 / 4);
+    for row in rows.skip(height / 4) {
+        let middle = row.iter().take(width * 3 / 4).skip(width / 4);
+        middle.for_each(|value| moments.add(f64::from(*value)));
+    }
+    moments.mean()
+}
+
+/// The brightness, 0..=1, of red, green and blue, each 0..=255 (luma of ITU-R BT.601).
+pub fn brightness([red, green, blue]: [f64; 3]) -> f64 {
+    let luma = 0.299 * red + 0.587 * green + 0.114 * blue;
+    if luma.is_nan() {
+        0.0
+    } else {
+        (luma / 255.0).clamp(0.0, 1.0)
+    }
 }
 
 /// The variance of the Laplacian over the variance of the values, in the middle half of a chip (one
@@ -77,6 +118,14 @@ impl Moments {
         self.squares += value * value;
     }
 
+    fn mean(&self) -> f64 {
+        if self.count == 0.0 {
+            0.0
+        } else {
+            self.sum / self.count
+        }
+    }
+
     fn variance(&self) -> f64 {
         if self.count == 0.0 {
             return 0.0;
@@ -89,14 +138,15 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use face_meta::geometry::Point;
 
     fn face(nose: f64, eyes: f64) -> Landmarks {
         [
             (0.0, 0.0),
             (eyes, 0.0),
-            (nose, 10.0),
-            (0.0, 20.0),
-            (eyes, 20.0),
+            (nose, 0.6 * eyes),
+            (0.1 * eyes, 1.1 * eyes),
+            (0.9 * eyes, 1.1 * eyes),
         ]
         .map(|(x, y)| Point::new(x, y))
     }
@@ -106,7 +156,7 @@ mod tests {
         let best = weight(&face(20.0, 40.0), 1.0, 1.0);
         assert!(best > 0.95);
         assert!(
-            weight(&face(32.0, 40.0), 1.0, 1.0) < 0.5 * best,
+            weight(&face(40.0, 40.0), 1.0, 1.0) < 0.6 * best,
             "turned away"
         );
         assert!(weight(&face(5.0, 10.0), 1.0, 1.0) < 0.5 * best, "small");
@@ -115,7 +165,7 @@ mod tests {
             "blurred"
         );
         assert!(weight(&face(20.0, 40.0), 0.3, 1.0) < 0.5 * best, "doubtful");
-        for bad in [face(f64::NAN, 40.0), face(0.0, 0.0), face(-50.0, 40.0)] {
+        for bad in [face(f64::NAN, 40.0), face(0.0, 0.0), face(-150.0, 40.0)] {
             assert_eq!(weight(&bad, 1.0, 1.0), LEAST);
         }
     }
@@ -139,5 +189,18 @@ mod tests {
         assert_eq!(sharpness(&[5.0; 64], 8), 0.0);
         assert_eq!(sharpness(&[], 8), 0.0);
         assert_eq!(sharpness(&[], 0), 0.0);
+    }
+
+    #[test]
+    fn brightness_is_that_of_the_middle() {
+        assert_eq!(brightness([0.0; 3]), 0.0);
+        assert!((brightness([255.0; 3]) - 1.0).abs() < 1e-9);
+        assert!((brightness([0.0, 255.0, 0.0]) - 0.587).abs() < 1e-9);
+        let mut bright_border = [255.0; 64];
+        for row in 2..6 {
+            bright_border[row * 8 + 2..row * 8 + 6].fill(51.0);
+        }
+        assert_eq!(mean(&bright_border, 8), 51.0);
+        assert_eq!(mean(&[], 0), 0.0);
     }
 }

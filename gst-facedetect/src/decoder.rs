@@ -1,7 +1,10 @@
 //! Decoders for the outputs of detection models: one interface, and one file per model family.
 
+mod blazeface;
 mod centerface;
 pub mod heads;
+mod retinaface;
+mod scrfd;
 mod yunet;
 
 use face_core::Error;
@@ -74,12 +77,15 @@ pub fn create(name: &str) -> Option<Box<dyn Decoder>> {
     match name {
         "yunet" => Some(Box::new(yunet::YuNet)),
         "centerface" => Some(Box::new(centerface::CenterFace)),
+        "scrfd" => Some(Box::new(scrfd::Scrfd)),
+        "retinaface" => Some(Box::new(retinaface::RetinaFace)),
+        "blazeface" => Some(Box::new(blazeface::BlazeFace)),
         _ => None,
     }
 }
 
 /// The names that [`create`] knows.
-pub const NAMES: &[&str] = &["yunet", "centerface"];
+pub const NAMES: &[&str] = &["yunet", "centerface", "scrfd", "retinaface", "blazeface"];
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +149,20 @@ mod tests {
                 columns: 3,
             };
             maps.decode(threshold, &mut found);
+            let level = scrfd::Level {
+                scores: &scores[..6],
+                boxes: &sizes,
+                points: &points,
+                columns: 3,
+                stride: 8,
+            };
+            level.decode(threshold, &mut found);
+            let outputs = retinaface::Outputs {
+                boxes: &sizes,
+                scores: &scores,
+                points: &points,
+            };
+            outputs.decode((64, 32), threshold, &mut found);
             let level = yunet::Level {
                 scores: yunet::Scores::Probabilities,
                 class: &scores[6..],

@@ -6,13 +6,13 @@ use std::time::Duration;
 use face_core::Error;
 use face_core::align::{Chips, chip_runner, landmarks_in};
 use face_core::image::{PixelShape, ReadFrame};
-use face_core::model::{Descriptor, Model, Task};
+use face_core::model::{ColorOrder, Descriptor, Model, Task};
 use face_core::session::{self, Options, Place, Runner, SharedSession};
 use face_core::stats::Work;
 use face_core::turns::Asker;
 use face_gallery::evidence::Embedded;
 use face_gallery::{ModelId, normalised, quality};
-use face_meta::Face;
+use face_meta::{Face, Quality};
 
 /// A recognition model and its buffers.
 pub struct Recognizer {
@@ -82,21 +82,25 @@ impl Recognizer {
         self.session.place(&self.asker, patience)
     }
 
-    /// Embeds one face; with `mirror`, as the mean of the embeddings of the face and of its mirror
-    /// image. `None` if it has no extent, or the embedding has no direction.
+    /// Measures the quality of a face, and embeds it if that is at least `min_quality`; with `mirror`, as
+    /// the mean of the embeddings of the face and of its mirror image. `None` if the quality is lower, the
+    /// face has no extent, or the embedding has no direction.
     pub fn embed(
         &mut self,
         frame: &ReadFrame,
-        face: &Face,
+        face: &mut Face,
+        min_quality: f64,
         mirror: bool,
         work: &mut Work,
     ) -> Result<Option<Embedded>, Error> {
         if !work.sample(|| self.chips.fill(frame, face, &mut self.runner))? {
             return Ok(None);
         }
-        let (height, width) = self.side;
-        let green = &self.runner.input()[height * width..2 * height * width];
-        let sharpness = quality::sharpness(green, width);
+        let quality = self.quality(frame, face);
+        face.quality = Some(quality);
+        if quality.quality < min_quality {
+            return Ok(None);
+        }
         work.infer(&mut self.runner)?;
         let Some(mut embedding) = normalised(self.runner.only_output()?) else {
             return Ok(None);
@@ -104,7 +108,7 @@ impl Recognizer {
         if mirror {
             // One after the other: the graph of SFace has a batch of one, and on a CPU two faces in
             // one run take as long as in two.
-            flip(self.runner.input(), width);
+            flip(self.runner.input(), self.side.1);
             work.infer(&mut self.runner)?;
             let Some(mirrored) = normalised(self.runner.only_output()?) else {
                 return Ok(None);
@@ -116,14 +120,36 @@ impl Recognizer {
             };
             embedding = mean;
         }
-        let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
-        let confidence = face.confidence.unwrap_or(1.0);
-        let landmarks = PixelShape::of(frame.info()).landmarks(&landmarks);
-        let weight = quality::weight(&landmarks, confidence, sharpness);
         Ok(Some(Embedded {
             embedding: embedding.into(),
-            weight,
+            weight: quality.quality,
         }))
+    }
+
+    /// The quality of the face in the model's input.
+    fn quality(&mut self, frame: &ReadFrame, face: &Face) -> Quality {
+        let landmarks = face.landmarks.unwrap_or_else(|| landmarks_in(&face.rect));
+        let landmarks = PixelShape::of(frame.info()).landmarks(&landmarks);
+        let (height, width) = self.side;
+        let descriptor = &self.session.descriptor.input;
+        let chip = self.runner.input();
+        let channel = |i: usize| &chip[i * height * width..(i + 1) * height * width];
+        let order = match descriptor.color {
+            ColorOrder::Rgb => [0, 1, 2],
+            ColorOrder::Bgr => [2, 1, 0],
+        };
+        let means = order.map(|i| quality::mean(channel(i), width));
+        // As the picture has them.
+        let pixel = |i: usize| {
+            let (mean, scale) = (descriptor.mean[order[i]], descriptor.scale[order[i]]);
+            means[i] / f64::from(scale) + f64::from(mean)
+        };
+        quality::of(
+            &landmarks,
+            face.confidence.unwrap_or(1.0),
+            quality::sharpness(channel(1), width),
+            quality::brightness([0, 1, 2].map(pixel)),
+        )
     }
 }
 

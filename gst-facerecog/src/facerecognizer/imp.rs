@@ -57,6 +57,8 @@ pub(super) struct Settings {
     pub(super) repeated_names: bool,
     pace: Pace,
     pub(super) attach_embedding: bool,
+    /// Faces of lower quality are neither embedded nor named.
+    pub(super) min_quality: f64,
     late: Late,
 }
 
@@ -101,6 +103,7 @@ impl Default for FaceRecognizer {
                     settled: SETTLED_INTERVAL,
                 },
                 attach_embedding: false,
+                min_quality: 0.0,
                 late: Late::default(),
             }),
             state: Mutex::new(None),
@@ -305,6 +308,16 @@ impl ObjectImpl for FaceRecognizer {
                     .default_value(false)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecDouble::builder("min-quality")
+                    .nick("Minimum quality")
+                    .blurb(
+                        "Neither name nor embed faces of lower quality: small, blurred or turned away. A \
+                         track keeps the name that its better frames gave it; 0 = all faces",
+                    )
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .mutable_playing()
+                    .build(),
                 Late::property(),
                 Stats::property(),
             ]);
@@ -370,6 +383,7 @@ impl ObjectImpl for FaceRecognizer {
             "interval" => settings.pace.interval = value.get().unwrap_or_default(),
             "settled-interval" => settings.pace.settled = value.get().unwrap_or_default(),
             "attach-embedding" => settings.attach_embedding = value.get().unwrap_or_default(),
+            "min-quality" => settings.min_quality = value.get().unwrap_or_default(),
             "late" => settings.late = value.get().unwrap_or_default(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
@@ -404,6 +418,7 @@ impl ObjectImpl for FaceRecognizer {
             "interval" => settings.pace.interval.to_value(),
             "settled-interval" => settings.pace.settled.to_value(),
             "attach-embedding" => settings.attach_embedding.to_value(),
+            "min-quality" => settings.min_quality.to_value(),
             "late" => settings.late.to_value(),
             _ => pspec.default_value().clone(),
         }

@@ -52,8 +52,9 @@ impl Stage for Look<'_> {
         track: &mut Evidence,
         work: &mut Work,
     ) -> Result<(), Error> {
-        let mirror = self.settings.mirror;
-        let Some(found) = self.recognizer.embed(frame, face, mirror, work)? else {
+        let (least, mirror) = (self.settings.min_quality, self.settings.mirror);
+        let found = self.recognizer.embed(frame, face, least, mirror, work)?;
+        let Some(found) = found else {
             return Ok(());
         };
         if self.settings.attach_embedding {

@@ -6,6 +6,7 @@ pub mod folders;
 mod grown;
 mod images;
 mod look;
+mod poor;
 mod strangers;
 mod turn;
 mod unnamed;
@@ -217,5 +218,9 @@ fn remarks(person: &str, source: &str, embedded: &Embedded) -> Vec<Remark> {
         remark(Some(degrees), text)
     });
     let notes = embedded.notes.iter().map(|note| remark(None, note.clone()));
-    turned.into_iter().chain(notes).collect()
+    let poor = (!embedded.poor.is_empty()).then(|| {
+        let text = format!("a poor photo: {}", embedded.poor.join(", "));
+        remark(None, text)
+    });
+    turned.into_iter().chain(notes).chain(poor).collect()
 }

@@ -3,6 +3,7 @@
 //! - [`source`]: opens and decodes a file or an address
 //! - [`picture`]: pictures as inputs
 //! - [`stages`]: the elements that process every frame, and their options
+//! - [`detection`]: which detector looks at which size
 //! - [`branches`]: the branches after them, which write files
 //! - [`ready`]: ready pipelines, filled in and played
 //! - [`graph`]: makes elements, starts and stops pipelines, and explains their errors
@@ -21,6 +22,7 @@ mod say;
 
 pub mod address;
 pub mod branches;
+pub mod detection;
 pub mod graph;
 pub mod interrupt;
 pub mod lock;

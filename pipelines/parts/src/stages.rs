@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::address;
+use crate::detection::Detection;
 use crate::graph::{chain, make, set};
 use crate::ui::{self, Progress};
 
@@ -35,17 +36,19 @@ pub struct Options {
     pub interval: u32,
 
     /// The longest side, in pixels, of the picture given to the detector: a larger one finds
-    /// smaller faces and is slower; 0 uses the video's own size
-    #[arg(long, value_name = "PIXELS", default_value_t = Options::default().inference_size,
-          value_parser = clap::value_parser!(u32).range(SIZES))]
-    pub inference_size: u32,
+    /// smaller faces and is slower; 0 uses the video's own size. By default 640, or what the
+    /// preset of --detector says
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(SIZES))]
+    pub inference_size: Option<u32>,
 
     /// How faces are followed from frame to frame
     #[arg(long, default_value_t = Options::default().algorithm,
           value_parser = PossibleValuesParser::new(ALGORITHMS))]
     pub algorithm: String,
 
-    /// The model that finds faces: a name, or the path of an .onnx file
+    /// What finds faces: the preset `fast`, for cameras (yunet at 640 pixels), or `accurate`, for
+    /// photographs and archives (centerface at 1600 pixels, many times slower); or a model: a name, or the
+    /// path of an .onnx file
     #[arg(long, value_name = "MODEL", default_value_t = Options::default().detector)]
     pub detector: String,
 
@@ -69,10 +72,16 @@ pub struct Options {
     #[arg(long)]
     pub repeated_names: bool,
 
-    /// The confidence, 0 to 1, below which a face is dropped
-    #[arg(long, value_name = "SHARE", default_value_t = Options::default().confidence,
+    /// With --gallery: the quality, 0 to 1, below which a face is not named: it is small, blurred or turned
+    /// away
+    #[arg(long, value_name = "SHARE", default_value_t = Options::default().min_quality,
           value_parser = share)]
-    pub confidence: f64,
+    pub min_quality: f64,
+
+    /// The confidence, 0 to 1, below which a face is dropped. By default the detector's own (yunet: 0.7,
+    /// centerface: 0.46)
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub confidence: Option<f64>,
 
     /// Do not estimate age and gender
     #[arg(long = "no-age-gender", action = ArgAction::SetFalse)]
@@ -112,14 +121,15 @@ impl Default for Options {
         Self {
             gallery: None,
             interval: 1,
-            inference_size: 640,
+            inference_size: None,
             algorithm: ALGORITHMS[0].into(),
             detector: "yunet".into(),
             model: "sface".into(),
             false_name_rate: None,
             distance_threshold: None,
             repeated_names: false,
-            confidence: 0.7,
+            min_quality: 0.0,
+            confidence: None,
             age_gender: true,
             age_gender_model: AGE_GENDER_MODELS.into(),
             expression: false,
@@ -142,7 +152,8 @@ impl Options {
             false_name_rate,
             distance_threshold,
             repeated_names,
-            confidence,
+            min_quality,
+            confidence: _,
             age_gender,
             age_gender_model,
             expression,
@@ -150,6 +161,11 @@ impl Options {
             execution_provider: _,
         } = self;
         let no_age_gender = !age_gender;
+        let confidence = self.confidence.map_or("own".into(), |c| c.to_string());
+        let Detection {
+            model: detector,
+            inference_size,
+        } = Detection::of(detector, *inference_size);
         let mut text = format!(
             "{interval} {inference_size} {algorithm} {detector:?} {model:?} {confidence} \
              {no_age_gender}"
@@ -169,6 +185,9 @@ impl Options {
         if *expression {
             text += " expression";
         }
+        if *min_quality > 0.0 {
+            text += &format!(" quality {min_quality}");
+        }
         text
     }
 
@@ -176,7 +195,7 @@ impl Options {
     pub fn check(&self) -> Result<(), (&'static str, anyhow::Error)> {
         for (key, value, range) in [
             ("interval", self.interval, INTERVALS),
-            ("inference-size", self.inference_size, SIZES),
+            ("inference-size", self.inference_size.unwrap_or(0), SIZES),
             ("threads", self.threads, THREADS),
         ] {
             if !range.contains(&i64::from(value)) {
@@ -184,9 +203,13 @@ impl Options {
                 return Err((key, anyhow!("{value} is not within {least} to {most}")));
             }
         }
-        let share = self.confidence;
-        if !(0.0..=1.0).contains(&share) {
-            return Err(("confidence", anyhow!("{share} is not within 0 to 1")));
+        for (key, share) in [
+            ("confidence", self.confidence.unwrap_or(0.0)),
+            ("min-quality", self.min_quality),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err((key, anyhow!("{share} is not within 0 to 1")));
+            }
         }
         if let Some(rate) = self.false_name_rate
             && !RATES.contains(&rate)
@@ -309,12 +332,15 @@ pub fn build_with(
         true => Ok(()),
         false => Model::find(name).map(drop).context(option),
     };
-    find(&options.detector, "--detector")?;
+    let detection = Detection::of(&options.detector, options.inference_size);
+    find(detection.model, "--detector")?;
     let detector = make("facedetector")?;
-    set(&detector, "model", &options.detector)?;
+    set(&detector, "model", detection.model)?;
     set(&detector, "interval", options.interval)?;
-    set(&detector, "inference-size", options.inference_size)?;
-    set(&detector, "confidence-threshold", options.confidence)?;
+    set(&detector, "inference-size", detection.inference_size)?;
+    if let Some(confidence) = options.confidence {
+        set(&detector, "confidence-threshold", confidence)?;
+    }
     if extras.live {
         set(&first, "leaky", "downstream")?;
     } else {
@@ -349,6 +375,7 @@ pub fn build_with(
             set(&recognizer, "distance-threshold", distance)?;
         }
         set(&recognizer, "repeated-names", options.repeated_names)?;
+        set(&recognizer, "min-quality", options.min_quality)?;
         set(&recognizer, "attach-embedding", extras.embeddings)?;
         // Worth its price where an answer may take its time.
         set(&recognizer, "mirror", extras.embeddings && !extras.live)?;

@@ -11,8 +11,9 @@ use gst::prelude::*;
 use image::{RgbImage, imageops};
 
 use super::images::padded;
-use super::turn;
 use super::variations::Variations;
+use super::{poor, turn};
+use face_parts::detection::Detection;
 use face_parts::graph;
 
 /// How to find the face in a photo, as command line options.
@@ -29,7 +30,8 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub augment: u32,
 
-    /// The model that finds faces: a name, or the path of an .onnx file
+    /// What finds faces: the preset `fast` (yunet) or `accurate` (centerface, slower, for small, turned and
+    /// masked faces); or a model: a name, or the path of an .onnx file
     #[arg(long, value_name = "MODEL", default_value = "yunet")]
     pub detector: String,
 
@@ -43,9 +45,11 @@ pub struct Options {
 /// as well.
 const AUGMENT: u32 = 0;
 
-/// The longest sides given to the detector: the first one, and the one for small faces in large
-/// photos.
-const INFERENCE_SIZES: [u32; 2] = [640, 1280];
+/// The longest side given to the detector first, in pixels.
+const FIRST_SIZE: u32 = 640;
+
+/// The least one for small faces in large photos, in which it finds none at first.
+const SECOND_SIZE: u32 = 1280;
 
 /// Why a photo was left out.
 pub enum Reason {
@@ -91,6 +95,8 @@ pub struct Embedded {
     pub turned: u32,
     /// What users may not expect of the file.
     pub notes: Vec<String>,
+    /// Why the face is hard to recognise.
+    pub poor: Vec<String>,
 }
 
 /// A pipeline that finds and embeds the faces of many images, so that the models are loaded once.
@@ -100,6 +106,8 @@ pub struct Embedder {
     sink: gst_app::AppSink,
     detector: gst::Element,
     pushed: u64,
+    /// The longest sides given to the detector, one after the other until it finds a face.
+    sizes: [u32; 2],
     largest: bool,
     augment: usize,
     /// `None` if no variations are requested.
@@ -112,10 +120,11 @@ impl Embedder {
         let pipeline = graph::Running::new();
         let source = gst_app::AppSrc::builder().format(gst::Format::Time).build();
         let sink = gst_app::AppSink::builder().sync(false).build();
-        Model::find(&options.detector).context("--detector")?;
+        let detection = Detection::of(&options.detector, None);
+        Model::find(detection.model).context("--detector")?;
         let detector = graph::make("facedetector")?;
         let recognizer = graph::make("facerecognizer")?;
-        graph::set(&detector, "model", &options.detector)?;
+        graph::set(&detector, "model", detection.model)?;
         graph::set(&recognizer, "model", model)?;
         for element in [&detector, &recognizer] {
             graph::set(element, "execution-provider", &options.execution_provider)?;
@@ -139,6 +148,7 @@ impl Embedder {
             sink,
             detector,
             pushed: 0,
+            sizes: [FIRST_SIZE, detection.inference_size.max(SECOND_SIZE)],
             largest: options.largest,
             augment: options.augment as usize,
             variations: match options.augment {
@@ -174,6 +184,7 @@ impl Embedder {
             rows: embeddings,
             turned,
             notes,
+            poor: poor::complaints(&face),
         }))
     }
 
@@ -197,16 +208,16 @@ impl Embedder {
     /// tight crop.
     fn look_hard(&mut self, image: &RgbImage) -> Result<Found> {
         let longest = image.width().max(image.height());
-        for (i, size) in INFERENCE_SIZES.into_iter().enumerate() {
+        for (i, size) in self.sizes.into_iter().enumerate() {
             // The first size already shows everything in an image that is not larger.
-            if i == 0 || longest > INFERENCE_SIZES[i - 1] {
+            if i == 0 || longest > self.sizes[i - 1] {
                 let found = self.faces(image, size)?;
                 if !found.faces.is_empty() {
                     return Ok(found);
                 }
             }
         }
-        self.faces(&padded(image), INFERENCE_SIZES[0])
+        self.faces(&padded(image), self.sizes[0])
     }
 
     /// Sends one image through the pipeline.
