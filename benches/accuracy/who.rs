@@ -1,6 +1,8 @@
 //! Who: strangers who get a name, against right names.
 
-use std::collections::BTreeMap;
+mod shown;
+
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,11 +11,11 @@ use face_gallery::Gallery;
 use face_gallery::vote::{self, Rule};
 use image::RgbImage;
 
+pub use shown::{labelled_shown, media_shown};
+
 use crate::data::{Data, SEED};
 use crate::line::{Found, Lines, middle, parallel, read};
 use crate::measures::{Calibration, Random, Share, quantile};
-use crate::portraits::{CONDITIONS, Portrait};
-use crate::scene::compose;
 use crate::table::{Table, number, percent};
 
 /// Photos per person.
@@ -25,8 +27,15 @@ const SIZES: [usize; 2] = [10, 40];
 /// Strangers named, as a share of them.
 const RATES: [f64; 6] = [0.0001, 0.001, 0.003, 0.01, 0.03, 0.1];
 
+/// How often the defaults are tried, each time with other photos enrolled.
+const FOLDS: usize = 2;
+
 /// For the curves: random halves of the people, one enrolled, the other all strangers.
 const SPLITS: usize = 8;
+
+/// Photos of two people this near (cosine distance) show one person under two names: for SFace, this is
+/// seven standard deviations beyond what strangers have. The curves leave them out.
+const SAME_PERSON: f64 = 0.3;
 
 /// The rule that the elements use, at a given threshold, on one embedding.
 fn named(gallery: &Gallery, embedding: &[f32], threshold: f64) -> Option<String> {
@@ -162,13 +171,6 @@ pub fn labelled(data: &Data, out: &mut String) -> Result<()> {
         &folder.path().join("all.safetensors"),
     )?;
     let order = order(data);
-    let enrolled = |photos: usize| {
-        let sources: Vec<String> = order
-            .values()
-            .flat_map(|all| all.iter().take(photos).map(|p| source(&data.folder, p)))
-            .collect();
-        move |_: &str, source: &str| sources.iter().any(|s| s == source)
-    };
     let mut asked = Vec::new();
     for (person, photos) in &order {
         for (photo, picture) in photos.iter().zip(read(photos)?) {
@@ -204,45 +206,49 @@ pub fn labelled(data: &Data, out: &mut String) -> Result<()> {
     let sizes = SIZES.into_iter().filter(|size| *size < everybody);
     galleries.extend(sizes.map(|size| (size, 3)));
     for (size, photos) in galleries {
-        let (members, is_enrolled) = (&people[..size], enrolled(photos));
-        let gallery = part(&all, |person, source| {
-            members.iter().any(|m| m == person) && is_enrolled(person, source)
-        });
-        let path = folder.path().join(format!("{size}-{photos}.safetensors"));
-        gallery.write(&path)?;
-        let mut lines = line(&path)?;
+        let members = &people[..size];
         let mut outcomes = Outcomes::default();
-        let queries: Vec<&mut Asked> = asked
-            .iter_mut()
-            .filter(|asked| {
-                let person = asked.person.as_deref().unwrap_or_default();
-                // Those who are enrolled with five photos in one gallery are asked in none, so that
-                // all galleries are asked for the same photos.
-                !order.get(person).is_some_and(|all| {
-                    let first = all.iter().take(PHOTOS[2]);
-                    first
-                        .into_iter()
-                        .any(|p| source(&data.folder, p) == asked.source)
-                })
-            })
-            .collect();
-        for batch in batches(queries) {
-            let pictures: Vec<RgbImage> = batch.iter().map(|a| a.picture.clone()).collect();
-            for (asked, faces) in batch.into_iter().zip(lines.look(&pictures)?) {
-                let face = middle(&faces, &asked.picture);
-                let known = asked
-                    .person
-                    .as_deref()
-                    .filter(|p| members.iter().any(|m| m == p));
-                outcomes.add(known, face, &gallery);
-                asked.embedding = face.and_then(|face| face.embedding.clone());
+        for fold in 0..FOLDS {
+            // The first are enrolled. Those who are enrolled in the largest gallery are asked in none, so
+            // that all galleries of a fold are asked for the same photos.
+            let first = |count: usize| {
+                let most = PHOTOS[PHOTOS.len() - 1];
+                let of_person = move |photos: &Vec<PathBuf>| -> Vec<String> {
+                    let turned = photos.iter().cycle().skip(fold * most);
+                    let taken = turned.take(count.min(photos.len()));
+                    taken.map(|photo| source(&data.folder, photo)).collect()
+                };
+                order
+                    .values()
+                    .flat_map(of_person)
+                    .collect::<HashSet<String>>()
+            };
+            let (enrolled, not_asked) = (first(photos), first(PHOTOS[PHOTOS.len() - 1]));
+            let gallery = part(&all, |person, source| {
+                members.iter().any(|m| m == person) && enrolled.contains(source)
+            });
+            let path = folder
+                .path()
+                .join(format!("{fold}-{size}-{photos}.safetensors"));
+            gallery.write(&path)?;
+            let mut lines = line(&path)?;
+            let queries = asked.iter_mut().filter(|a| !not_asked.contains(&a.source));
+            for batch in batches(queries.collect()) {
+                let pictures: Vec<RgbImage> = batch.iter().map(|a| a.picture.clone()).collect();
+                for (asked, faces) in batch.into_iter().zip(lines.look(&pictures)?) {
+                    let face = middle(&faces, &asked.picture);
+                    let known = asked.person.as_deref();
+                    let known = known.filter(|p| members.iter().any(|m| m == p));
+                    outcomes.add(known, face, &gallery);
+                    asked.embedding = face.and_then(|face| face.embedding.clone());
+                }
             }
         }
         let strangers = outcomes.strangers.of;
         let [named, right, wrong, error] = outcomes.cells();
         table.row([
             format!(
-                "{size} people, {photos} photo{} each ({} photos asked, {strangers} of strangers)",
+                "{size} people, {photos} photo{} each ({} photos of them asked, {strangers} of strangers)",
                 if photos == 1 { "" } else { "s" },
                 outcomes.right.of
             ),
@@ -254,7 +260,8 @@ pub fn labelled(data: &Data, out: &mut String) -> Result<()> {
     }
     *out += &format!(
         "At the defaults of `facedetector ! facerecognizer`, one photo at a time. A stranger is a person \
-         who is not in that gallery. Galleries are made by `facepipe enroll --largest`.\n\n{table}\n"
+         who is not in that gallery. Galleries are made by `facepipe enroll --largest`, {FOLDS} of each with other \
+         photos.\n\n{table}\n"
     );
     curves(&all, &asked, &order, data, out);
     Ok(())
@@ -271,6 +278,23 @@ fn batches(items: Vec<&mut Asked>) -> Vec<Vec<&mut Asked>> {
         }
     }
     batches
+}
+
+/// The photos that lie too near to one of another person.
+fn twofold(asked: &[Asked]) -> HashSet<usize> {
+    let alike = |a: &Asked, b: &Asked| match (&a.embedding, &b.embedding) {
+        (Some(x), Some(y)) => face_gallery::edit::distance(x, y) < SAME_PERSON,
+        _ => false,
+    };
+    let others = |i: usize| {
+        let own = &asked[i];
+        // Each stranger is another person.
+        let other = |j: usize| j != i && (own.person.is_none() || asked[j].person != own.person);
+        (0..asked.len()).any(|j| other(j) && alike(own, &asked[j]))
+    };
+    let indices: Vec<usize> = (0..asked.len()).collect();
+    let found = parallel(&indices, |&i| others(i));
+    indices.into_iter().filter(|&i| found[i]).collect()
 }
 
 /// Right names over strangers named, for half of the people at a time.
@@ -292,6 +316,7 @@ fn curves(
     ]);
     let thresholds: Vec<f64> = (30..=80).map(|t| f64::from(t) / 100.0).collect();
     let mut trials = (0, 0);
+    let twofold = twofold(asked);
     for photos in PHOTOS {
         let splits: Vec<u64> = (0..SPLITS as u64).collect();
         let results = parallel(&splits, |split| {
@@ -299,22 +324,28 @@ fn curves(
             Random(SEED + split).shuffle(&mut people);
             people.truncate(people.len() / 2);
             let mine = |person: &str| people.iter().any(|p| *p == person);
-            let first: Vec<String> = people
-                .iter()
-                .flat_map(|p| order[*p].iter().take(photos))
-                .map(|photo| source(&data.folder, photo))
-                .collect();
+            let first = |count: usize| {
+                let photos = people
+                    .iter()
+                    .flat_map(move |p| order[*p].iter().take(count));
+                let sources = photos.map(|photo| source(&data.folder, photo));
+                sources.collect::<HashSet<String>>()
+            };
+            let (enrolled, not_asked) = (first(photos), first(PHOTOS[PHOTOS.len() - 1]));
             let gallery = part(all, |person, source| {
-                mine(person) && first.iter().any(|s| s == source)
+                mine(person) && enrolled.contains(source)
             });
             // For nearest row and rule: whether the name is right, by distance or threshold.
             let mut near: [Vec<(f64, bool)>; 2] = Default::default();
             let mut rule: [Vec<Vec<Option<bool>>>; 2] = Default::default();
-            for asked in asked {
+            for (i, asked) in asked.iter().enumerate() {
                 let person = asked.person.as_deref().filter(|p| mine(p));
                 let Some(embedding) = &asked.embedding else {
                     continue;
                 };
+                if twofold.contains(&i) || not_asked.contains(&asked.source) && person.is_some() {
+                    continue;
+                }
                 let known = usize::from(person.is_some());
                 let (name, distance) = nearest(&gallery, embedding).unwrap_or_default();
                 near[known].push((distance, Some(&*name) == person));
@@ -361,145 +392,14 @@ fn curves(
             }
         }
     }
+    let lost = twofold.len();
     *out += &format!(
         "Right names in %, at the threshold at which this share of strangers gets a name: {SPLITS} random \
          halves of the people are enrolled, and the photos of the other half are strangers, too ({} \
          questions by strangers, {} by people in the gallery; they are not independent of each other, so \
-         the first columns are rough). One embedding at a time, by the functions of `face-gallery` that \
+         the first columns are rough). {lost} photos are left out that lie within {SAME_PERSON} of a photo of \
+         another person: one person under two names. One embedding at a time, by the functions of `face-gallery` that \
          `facerecognizer` calls.\n\n{table}\n",
         trials.0, trials.1
     );
-}
-
-/// Known faces shown at sizes, blurs, lights and angles: one gallery of all `known`, made from their
-/// `portraits`, and strangers.
-pub fn shown(
-    enrolled: &Path,
-    known: &[Portrait],
-    strangers: &[Portrait],
-    totals: &mut Totals,
-) -> Result<()> {
-    let gallery = Gallery::read(enrolled)?;
-    let mut lines = line(enrolled)?;
-    for (i, (_, shown)) in CONDITIONS.iter().enumerate() {
-        let portraits: Vec<&Portrait> = known.iter().chain(strangers).collect();
-        let pictures = parallel(&portraits, |p| compose(&p.picture, &p.rect, *shown).0);
-        for (j, faces) in lines.look(&pictures)?.iter().enumerate() {
-            let person = known.get(j).map(|portrait| portrait.person.as_str());
-            let face = middle(faces, &pictures[j]);
-            totals.0[i].add(person, face, &gallery);
-        }
-    }
-    Ok(())
-}
-
-/// The outcomes of each condition.
-pub struct Totals(Vec<Outcomes>);
-
-impl Default for Totals {
-    fn default() -> Self {
-        Self(CONDITIONS.iter().map(|_| Outcomes::default()).collect())
-    }
-}
-
-impl Totals {
-    pub fn table(&self) -> Table {
-        let mut table = Table::new([
-            "shown",
-            "found %",
-            "strangers named %",
-            "right names %",
-            "wrong names %",
-            "ECE of `name_confidence`",
-        ]);
-        for ((name, _), outcomes) in CONDITIONS.iter().zip(&self.0) {
-            let [named, right, wrong, error] = outcomes.cells();
-            let found = percent(outcomes.found.value(), 0);
-            table.row([(*name).to_owned(), found, named, right, wrong, error]);
-        }
-        table
-    }
-}
-
-/// The composites of a folder of labelled pictures: one photo of each person that is not enrolled,
-/// and some strangers.
-pub fn labelled_shown(data: &Data, out: &mut String) -> Result<()> {
-    const STRANGERS: usize = 100;
-    let folder = tempfile::tempdir()?;
-    let people = folder.path().join("people");
-    let mut asked = Vec::new();
-    for (person, photos) in order(data) {
-        if photos.len() < 4 {
-            continue;
-        }
-        let own = people.join(&person);
-        std::fs::create_dir_all(&own)?;
-        for photo in &photos[..3] {
-            let name = photo.file_name().unwrap_or_default();
-            std::os::unix::fs::symlink(photo.canonicalize()?, own.join(name))?;
-        }
-        asked.push((person, photos[3].clone()));
-    }
-    let enrolled = folder.path().join("gallery.safetensors");
-    enroll(&people, &enrolled)?;
-    let (known, lost) = crate::portraits::of_photos(&asked, |_| false)?;
-    let strangers: Vec<(String, PathBuf)> = data
-        .strangers
-        .iter()
-        .take(STRANGERS)
-        .map(|path| (String::new(), path.clone()))
-        .collect();
-    let (strangers, lost_strangers) = crate::portraits::of_photos(&strangers, |_| false)?;
-    let plain = |all: Vec<(usize, Portrait)>| all.into_iter().map(|(_, p)| p).collect::<Vec<_>>();
-    let (known, strangers) = (plain(known), plain(strangers));
-    let mut totals = Totals::default();
-    shown(&enrolled, &known, &strangers, &mut totals)?;
-    *out += &format!(
-        "One more photo of each of {} people, and {} strangers, shown in other ways; three photos each are \
-         enrolled as they are ({} photos without a face of 60 pixels are left out). \"Found\" counts both.\n\n{}\n",
-        known.len(),
-        strangers.len(),
-        lost + lost_strangers,
-        totals.table()
-    );
-    Ok(())
-}
-
-/// The composites of the media: half of the people are enrolled by the picture itself, the others are
-/// strangers, and the other way round.
-pub fn media_shown(portraits: &[Portrait], out: &mut String) -> Result<()> {
-    let mut totals = Totals::default();
-    for turn in 0..2 {
-        let folder = tempfile::tempdir()?;
-        let halves = portraits.iter().enumerate();
-        let (known, strangers): (Vec<_>, Vec<_>) = halves.partition(|(i, _)| i % 2 == turn);
-        let plain = |half: Vec<(usize, &Portrait)>| {
-            half.into_iter()
-                .map(|(_, p)| p.clone())
-                .collect::<Vec<Portrait>>()
-        };
-        let (known, strangers) = (plain(known), plain(strangers));
-        let people = folder.path().join("people");
-        for portrait in &known {
-            let own = people.join(&portrait.person);
-            std::fs::create_dir_all(&own)?;
-            let shown = crate::scene::Shown {
-                height: 160.0,
-                ..crate::scene::Shown::PLAIN
-            };
-            compose(&portrait.picture, &portrait.rect, shown)
-                .0
-                .save(own.join("1.png"))?;
-        }
-        let enrolled = folder.path().join("gallery.safetensors");
-        enroll(&people, &enrolled)?;
-        shown(&enrolled, &known, &strangers, &mut totals)?;
-    }
-    *out += &format!(
-        "{} faces of the media. Half of them are enrolled by this very picture at a height of 160 pixels, \
-         the others are strangers; then the other way round.\n\n{}\n",
-        portraits.len(),
-        totals.table()
-    );
-    Ok(())
 }
