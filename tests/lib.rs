@@ -11,6 +11,7 @@ use face_meta::Face;
 use gst::prelude::*;
 
 pub mod feed;
+pub mod made;
 pub mod overload;
 pub mod process;
 pub mod refusal;

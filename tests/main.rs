@@ -18,6 +18,7 @@ mod parity;
 mod people;
 mod properties;
 mod quality;
+mod recognizers;
 mod rivals;
 mod runtime;
 mod shapes;

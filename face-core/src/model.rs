@@ -54,13 +54,39 @@ pub enum ColorOrder {
     Bgr,
 }
 
+/// What happens to an input after mean and scale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// Nothing.
+    #[default]
+    Fixed,
+    /// All its numbers together get mean 0 and standard deviation 1, as FaceNet wants it
+    /// ([`standardise`]).
+    PerImage,
+}
+
+/// Shifts and scales the numbers of one image to mean 0 and standard deviation 1. As in TensorFlow's
+/// `per_image_standardization`, they are divided by no less than 1/√n, so that an image of one colour
+/// becomes 0.
+pub fn standardise(image: &mut [f32]) {
+    let count = image.len() as f64;
+    let sum = |of: &dyn Fn(f64) -> f64| image.iter().map(|v| of(f64::from(*v))).sum::<f64>();
+    let mean = sum(&|v| v) / count;
+    let deviation = (sum(&|v| (v - mean).powi(2)) / count).sqrt();
+    let scale = deviation.max(1.0 / count.sqrt()).recip();
+    for value in image {
+        *value = ((f64::from(*value) - mean) * scale) as f32;
+    }
+}
+
 /// The image input: `value = (pixel − mean) · scale`, with pixels 0..=255, and mean and scale in
 /// the order of the channels.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub name: String,
-    /// Batch, channels, height, width.
+    /// Batch, channels, height, width; or batch, height, width, channels. There are three channels.
     pub shape: [Dimension; 4],
     pub color: ColorOrder,
     pub mean: [f32; 3],
@@ -68,10 +94,33 @@ pub struct Input {
     /// Height and width, if variable, are multiples of this.
     #[serde(default = "one")]
     pub multiple: u32,
+    #[serde(default)]
+    pub normalization: Normalization,
 }
 
 fn one() -> u32 {
     1
+}
+
+impl Input {
+    /// Whether the channels come last in the graph.
+    pub fn is_channels_last(&self) -> bool {
+        let [_, second, _, last] = &self.shape;
+        *second != Dimension::Fixed(3) && *last == Dimension::Fixed(3)
+    }
+
+    /// The same input with the channels in front of height and width.
+    pub fn planar(&self) -> Self {
+        if !self.is_channels_last() {
+            return self.clone();
+        }
+        let [batch, height, width, channels] = self.shape.clone();
+        Self {
+            name: format!("{} (planar)", self.name),
+            shape: [batch, channels, height, width],
+            ..self.clone()
+        }
+    }
 }
 
 /// How a face is mapped onto the model's input.
@@ -415,12 +464,15 @@ impl Descriptor {
 
     /// Checks what serde cannot.
     fn check(&self) -> Result<(), String> {
-        let [batch, channels, height, width] = &self.input.shape;
+        let [batch, channels, height, width] = &self.input.planar().shape;
         if !matches!(batch, Dimension::Fixed(1) | Dimension::Symbol(_)) {
             return Err("input.shape: the first dimension, the batch, must be 1 or a name".into());
         }
         if *channels != Dimension::Fixed(3) {
-            return Err("input.shape: the second dimension, the channels, must be 3".into());
+            return Err(
+                "input.shape: the second dimension, the channels, must be 3 (or the last one)"
+                    .into(),
+            );
         }
         for size in [height, width] {
             // No face model has a larger input; it would only exhaust the memory.
@@ -448,6 +500,12 @@ impl Descriptor {
         }
         if !(1..=1024).contains(&self.input.multiple) {
             return Err("input.multiple must lie in 1..=1024".into());
+        }
+        if self.input.normalization == Normalization::PerImage && self.task == Task::Detection {
+            return Err(
+                "input.normalization: `per-image` would count the border of a detector's input"
+                    .into(),
+            );
         }
         if let Some(Alignment::Box(scale)) = self.alignment
             && !(0.1..=10.0).contains(&scale)
@@ -517,7 +575,7 @@ impl Descriptor {
 
     /// Height and width of the input, if both are fixed.
     pub fn fixed_size(&self) -> Option<(usize, usize)> {
-        match self.input.shape {
+        match self.input.planar().shape {
             [_, _, Dimension::Fixed(h), Dimension::Fixed(w)] => Some((h as usize, w as usize)),
             _ => None,
         }

@@ -12,7 +12,10 @@ use std::collections::HashSet;
 use self::protobuf::{FLOAT, Fields, field, name, put_bytes, put_integer, put_varint};
 use crate::model::Dimension;
 
+mod planar;
 pub mod protobuf;
+
+pub use planar::planar;
 
 /// Why a file is not an ONNX model that can be adapted.
 #[derive(Debug, thiserror::Error, PartialEq)]

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::elf;
 use crate::error::Error;
-use crate::model::{self, Descriptor, MOST_INPUT_PIXELS, Model};
+use crate::model::{self, Descriptor, MOST_INPUT_PIXELS, Model, Normalization};
 use crate::onnx::{self, OnnxError};
 use crate::places::{self, LIBRARY};
 use crate::turns::Asker;
@@ -250,10 +250,20 @@ impl SharedSession {
         let sha256 = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let adapted = adapted.map_err(|e| Error::invalid(&model.weights, e))?;
         drop(bytes);
-        let edited = match options.edit {
-            Some(edit) => {
-                (edit.apply)(descriptor, &adapted).map_err(|e| Error::invalid(&model.weights, e))?
+        let mut descriptor = descriptor.clone();
+        let adapted = match descriptor.input.is_channels_last() {
+            false => adapted,
+            true => {
+                let planar = descriptor.input.planar();
+                let last = std::mem::replace(&mut descriptor.input, planar).name;
+                let input = &descriptor.input;
+                onnx::planar(&adapted, &last, &input.name, &input.shape)
+                    .map_err(|e| Error::invalid(&model.weights, e))?
             }
+        };
+        let edited = match options.edit {
+            Some(edit) => (edit.apply)(&descriptor, &adapted)
+                .map_err(|e| Error::invalid(&model.weights, e))?,
             None => None,
         };
         let adapted = edited.unwrap_or(adapted);
@@ -280,7 +290,7 @@ impl SharedSession {
             .map_err(|e| failed(&e))?;
         let shared = Self {
             session,
-            descriptor: descriptor.clone(),
+            descriptor,
             weights: model.weights.clone(),
             sha256,
             on_cpu: options.provider == "cpu",
@@ -419,7 +429,15 @@ impl Runner {
     }
 
     /// Runs the model on the contents of [`input`](Self::input).
+    ///
+    /// Standardises each image of a model that wants it, so the input afterwards is not the one before.
     pub fn run(&mut self) -> Result<(), Error> {
+        if self.shared.descriptor.input.normalization == Normalization::PerImage {
+            let [_, channels, height, width] = self.shape;
+            let image = channels * height * width;
+            let images = self.input.extract_tensor_mut().1.chunks_exact_mut(image);
+            images.for_each(model::standardise);
+        }
         self.shared
             .run(&self.binding)
             .map_err(|e| self.shared.unfit(e))

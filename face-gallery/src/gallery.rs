@@ -445,7 +445,8 @@ impl Gallery {
         let short = |sha: &str| sha.chars().take(12).collect::<String>();
         Err(Error::Settings(format!(
             "gallery {} was made by model `{}` (sha256 {}…), the recogniser runs `{}` ({}…): their \
-             embeddings cannot be compared; enroll again with this model, or set `model`",
+             embeddings cannot be compared; set `model`, or enroll again with this model (`facepipe \
+             gallery convert` does it from the photos)",
             path.display(),
             self.model.name,
             short(&self.model.sha256),

@@ -291,6 +291,7 @@ impl Elements {
                     mean: [0.0; 3],
                     scale: [1.0; 3],
                     multiple: 1,
+                    normalization: Default::default(),
                 },
             },
             writers: [

@@ -11,6 +11,7 @@ fn input() -> Input {
         mean: [0.0; 3],
         scale: [1.0; 3],
         multiple: 1,
+        normalization: Default::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod augment;
 mod camera;
+mod convert;
 pub mod folders;
 mod grown;
 mod images;
@@ -22,6 +23,7 @@ use face_parts::ui::{self, Progress};
 use serde::Serialize;
 
 pub use camera::{Sighting, add_sighting};
+pub use convert::Conversion;
 pub use folders::{collect_photos, visible_entries};
 pub use grown::GrownGallery;
 pub use images::read_image;
@@ -202,6 +204,21 @@ pub fn add(all: Vec<Looked>, gallery: &mut Gallery, twice: Twice) -> Enrolment {
         report.people.push(counts);
     }
     report
+}
+
+impl Enrolment {
+    /// Adds images that were not even looked at.
+    pub fn leave_out(&mut self, images: Vec<LeftOut>) {
+        for image in images {
+            self.images += 1;
+            let mut people = self.people.iter_mut();
+            if let Some(person) = people.find(|person| person.person == image.person) {
+                person.images += 1;
+                person.left_out += 1;
+            }
+            self.left_out.push(image);
+        }
+    }
 }
 
 /// What to say about a photo.

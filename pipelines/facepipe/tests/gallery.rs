@@ -1,6 +1,7 @@
 //! `facepipe gallery` and `enroll --augment`, as their users run them, on real photos.
 
 mod changes;
+mod convert;
 mod strangers;
 
 use std::fs;

@@ -234,6 +234,7 @@ impl Eyes {
                 mean: [0.0; 3],
                 scale: [1.0; 3],
                 multiple: 1,
+                normalization: Default::default(),
             },
         })
     }

@@ -1,6 +1,7 @@
 //! Finds the face in a photo and computes its embeddings.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use face_core::model::Model;
@@ -17,7 +18,7 @@ use face_parts::detection::Detection;
 use face_parts::graph;
 
 /// How to find the face in a photo, as command line options.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Options {
     /// If a photo shows several faces, take the largest instead of leaving the photo out
     #[arg(long)]
@@ -59,6 +60,8 @@ pub enum Reason {
     NoEmbedding,
     /// The gallery already contains it, from this source.
     Known(String),
+    /// It is not in this folder.
+    Missing(PathBuf),
 }
 
 impl fmt::Display for Reason {
@@ -69,6 +72,7 @@ impl fmt::Display for Reason {
             Self::SeveralFaces(n) => write!(f, "{n} faces; --largest takes the largest"),
             Self::NoEmbedding => f.write_str("the face cannot be aligned for recognition"),
             Self::Known(source) => write!(f, "already in the gallery as {source}"),
+            Self::Missing(folder) => write!(f, "no such photo in {}", folder.display()),
         }
     }
 }

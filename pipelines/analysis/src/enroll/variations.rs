@@ -106,6 +106,7 @@ mod tests {
             mean: [10.0, 20.0, 30.0],
             scale: [0.5, 1.0 / 255.0, 2.0],
             multiple: 1,
+            normalization: Default::default(),
         };
         let chip = RgbImage::from_fn(3, 2, |x, y| Rgb([x as u8, 100 + y as u8, 255]));
         for color in [ColorOrder::Rgb, ColorOrder::Bgr] {

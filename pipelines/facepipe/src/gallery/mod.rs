@@ -1,5 +1,6 @@
 //! `facepipe gallery`: inspects, checks and changes galleries.
 
+mod convert;
 pub mod show;
 
 use std::fs;
@@ -38,6 +39,7 @@ enum Command {
     Rename(RenameArgs),
     Merge(MergeArgs),
     Verify(VerifyArgs),
+    Convert(convert::Args),
 }
 
 /// Show model, dimensions, people, images, rows and size of a gallery
@@ -226,6 +228,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Rename(args) => rename(args),
         Command::Merge(args) => merge(args),
         Command::Verify(args) => verify(args),
+        Command::Convert(args) => convert::run(args),
     }
 }
 
