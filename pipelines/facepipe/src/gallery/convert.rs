@@ -52,8 +52,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     );
     output::check_folder(&args.output)?;
     let old = Gallery::read(&args.file)?;
-    let mut plan = Conversion::plan(&old, &args.photos)?;
     let (model, dimensions) = ModelId::of(&args.model)?;
+    let mut plan = Conversion::plan(&old, &args.photos)?;
     let mut gallery = Gallery::new(model, dimensions);
     let mut options = args.options.clone();
     // The first variations of a photo are the same, however many follow.
