@@ -9,6 +9,7 @@
 //! `accuracy [DATA]`: without a folder, only the media of the set-up are used.
 
 mod ages;
+mod cost;
 mod data;
 mod detection;
 mod expression;
@@ -143,6 +144,9 @@ fn main() -> Result<()> {
 
     *out += "## Pose\n\n";
     ok &= section("pose", out, |out| pose::shown(&shown, out));
+
+    *out += "## Models\n\n";
+    ok &= section("models", out, cost::models);
 
     *out += LIMITS;
     print!("{text}");
