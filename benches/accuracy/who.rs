@@ -39,16 +39,13 @@ const SAME_PERSON: f64 = 0.3;
 
 /// The rule that the elements use, at a given threshold, on one embedding.
 fn named(gallery: &Gallery, embedding: &[f32], threshold: f64) -> Option<String> {
-    let neighbors = 5;
-    vote::who(
-        gallery,
-        embedding,
-        Rule {
-            neighbors,
-            threshold,
-        },
-    )
-    .person
+    let rule = Rule {
+        false_name_rate: vote::FALSE_NAME_RATE,
+        distance_threshold: Some(threshold),
+        strangers: None,
+        fallback: threshold,
+    };
+    vote::who(gallery, embedding, &rule).person
 }
 
 /// The nearest row's person and distance.

@@ -4,9 +4,10 @@
 
 use face_core::align::{landmarks_in, to_source};
 use face_core::image::{Picture, PixelShape, ReadFrame, Sampler, UnreadableFrame, warp_rows};
-use face_core::model::{ColorOrder, Dimension, Input, Template};
-use face_gallery::quality::{frontality, sharpness};
+use face_core::model::{ColorOrder, Dimension, Input, Normalization, Template};
+use face_gallery::quality::sharpness;
 use face_meta::Face;
+use face_meta::geometry::{Landmarks, Point};
 
 /// The longer side of a box, in pixels, from which on a larger face is not seen better.
 const FULL_SIZE: f64 = 60.0;
@@ -50,6 +51,16 @@ pub struct Least {
     pub sharpness: f64,
 }
 
+/// 1 if the nose tip lies midway between the eyes along the line through them, falling to 0 where
+/// it lies at or beyond one of them. 0.4 is a head turned by 25 degrees.
+fn frontality(landmarks: &Landmarks) -> f64 {
+    let [right, left, nose, ..] = *landmarks;
+    let axis = Point::new(left.x - right.x, left.y - right.y);
+    let square = axis.x * axis.x + axis.y * axis.y;
+    let along = ((nose.x - right.x) * axis.x + (nose.y - right.y) * axis.y) / square;
+    (1.0 - 2.0 * (along - 0.5).abs()).clamp(0.0, 1.0)
+}
+
 impl View {
     /// The weight of a frame in a mean over a track, 0.05..=1.
     pub fn weight(&self) -> f64 {
@@ -85,6 +96,7 @@ impl Default for Judge {
                 mean: [0.0; 3],
                 scale: [1.0; 3],
                 multiple: 1,
+                normalization: Normalization::Fixed,
             },
         }
     }

@@ -181,6 +181,7 @@ mod tests {
                 Ok(Embedded {
                     rows: vec![vec![1.0, 0.0]; 5],
                     turned: 0,
+                    poor: Vec::new(),
                     notes: Vec::new(),
                 }),
             )],
