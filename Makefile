@@ -69,13 +69,7 @@ msrv: ## check all crates with the oldest Rust that Cargo.toml declares
 	@bash scripts/msrv.sh
 
 # Like `cargo publish`: each crate is packed, unpacked and built alone.
-publish-# A folder of labelled pictures, and the sets they are from: benches/README.md.
-export DATA SETS
-
-accuracy: setup ## measure names, ages, boxes, … on the media and on DATA=FOLDER; writes benches/ACCURACY.md
-	@bash scripts/accuracy.sh
-
-check: setup crates ## check that the libraries can be published, as a dry run
+publish-check: setup crates ## check that the libraries can be published, as a dry run
 	@bash scripts/publish-check.sh
 
 # How many seconds each target runs.
@@ -103,4 +97,4 @@ clean: ## remove build results and demo/
 
 distclean: clean ## also remove everything that setup fetched
 	@rm -rf runtime media
-	@rm -f $(patsubst %.json,%.onnx,$(wildcard models/*.json))
+	@rm -f $(patsubst %.json,%.onnx,$(wildcard models/*.json models/optional/*.json))

