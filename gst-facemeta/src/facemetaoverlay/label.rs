@@ -24,8 +24,10 @@ pub struct Parts {
 /// The longest name. It is more than a label can show.
 const LONGEST: usize = 120;
 
+/// In whole percent. Nearly certain is not certain: 0.999 is 99 %.
 fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share.clamp(0.0, 1.0))
+    let most = if share < 1.0 { 99.0 } else { 100.0 };
+    format!("{:.0} %", (100.0 * share.max(0.0)).min(most))
 }
 
 /// A single line with only printable text.
@@ -172,5 +174,13 @@ mod tests {
         assert!(label.name.starts_with("#3 <b>& xxx"));
         assert!(label.name.len() < 200);
         assert_eq!(label.detail, "");
+    }
+
+    #[test]
+    fn only_certainty_is_100_percent() {
+        assert_eq!(
+            [0.984, 0.999, 1.0, 1.7, -0.1].map(percent),
+            ["98 %", "99 %", "100 %", "100 %", "0 %"]
+        );
     }
 }
