@@ -90,6 +90,43 @@ fn enroll_turns_photos_as_their_exif_data_says() {
 }
 
 #[test]
+fn enroll_says_which_photos_are_poor_and_takes_the_preset_for_photographs() {
+    let folder = people(&[("Ann", "single_face.jpg")]);
+    let sharp = image::open(media("single_face.jpg")).expect("a photo");
+    let to = folder.path().join("people/Ann");
+    sharp
+        .blur(12.0)
+        .save(to.join("blurred.png"))
+        .expect("writable");
+    sharp
+        .brighten(-120)
+        .save(to.join("dark.png"))
+        .expect("writable");
+    let output = run(enroll(folder.path()).args(["--json", "--detector", "accurate"]));
+    assert_code(&output, 0);
+    let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON and nothing else");
+    assert_eq!(
+        report["used"], 3,
+        "poor photos are enrolled all the same: {report}"
+    );
+    let said = |source: &str| {
+        let remarks = report["remarks"].as_array().expect("a list");
+        let mut about = remarks.iter().filter(|remark| remark["source"] == source);
+        about
+            .next()
+            .map(|remark| remark["remark"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(said("Ann/single_face.jpg"), None, "{report}");
+    for (source, word) in [("Ann/blurred.png", "blurred"), ("Ann/dark.png", "dark")] {
+        let remark = said(source).unwrap_or_default();
+        assert!(
+            remark.starts_with("a poor photo: ") && remark.contains(word),
+            "{report}"
+        );
+    }
+}
+
+#[test]
 fn enroll_explains_the_layout_it_expects() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let to = folder.path().join("people");

@@ -559,6 +559,31 @@ mod tests {
     }
 
     #[test]
+    fn what_gives_other_results_has_another_fingerprint() {
+        let of = |change: fn(&mut Options)| {
+            let mut options = Options::default();
+            change(&mut options);
+            options.fingerprint()
+        };
+        let usual = of(|_| ());
+        assert_eq!(
+            of(|o| o.detector = "fast".into()),
+            usual,
+            "the same by another name"
+        );
+        assert_eq!(of(|o| o.inference_size = Some(640)), usual);
+        assert_eq!(of(|o| o.threads = 4), usual);
+        for change in [
+            (|o| o.detector = "accurate".into()) as fn(&mut Options),
+            |o| o.inference_size = Some(0),
+            |o| o.confidence = Some(0.5),
+            |o| o.min_quality = 0.3,
+        ] {
+            assert_ne!(of(change), usual);
+        }
+    }
+
+    #[test]
     fn shares_are_between_0_and_1() {
         assert_eq!(share("0.5"), Ok(0.5));
         for bad in ["1.5", "-1", "x", "NaN"] {

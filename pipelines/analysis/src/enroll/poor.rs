@@ -82,7 +82,7 @@ mod tests {
                 "{found:?}"
             );
         }
-        assert_eq!(complaints(&face(8.0, 60.0, 0.0, 0.0)).len(), 4);
+        assert_eq!(complaints(&face(4.0, 60.0, 0.0, 0.0)).len(), 4);
         assert!(complaints(&Face::default()).is_empty(), "nothing is known");
     }
 }
