@@ -79,6 +79,9 @@ pub struct FaceRecognizer {
     stats: Stats,
     pub(super) counters: Counters,
     pub(super) people: People,
+    /// The distance beyond which nobody in the gallery matched on the last frame. Apart from the state,
+    /// which a frame holds for as long as it is looked at.
+    limit: Mutex<Option<f64>>,
     preload: Preload,
     front: Front,
 }
@@ -111,6 +114,7 @@ impl Default for FaceRecognizer {
             stats: Stats::new(stats::Kind::Model),
             counters: Counters::default(),
             people: People::default(),
+            limit: Mutex::default(),
             preload: Preload::default(),
             front: Front::default(),
         }
@@ -150,15 +154,6 @@ impl State {
 }
 
 impl FaceRecognizer {
-    /// The distance beyond which nobody in the gallery matches.
-    fn limit(&self) -> Option<f64> {
-        let settings = self.settings.lock().clone();
-        let guard = self.state.lock();
-        let state = guard.as_ref()?;
-        let people = state.gallery.as_ref()?.people().len();
-        Some(rule(&settings, &state.recognizer).limit(people))
-    }
-
     fn process(&self, buffer: &mut gst::BufferRef, work: &mut Work) -> Result<(), Error> {
         let settings = self.settings.lock().clone();
         let arrival = self.timing.arrival(&*self.obj(), buffer);
@@ -170,6 +165,10 @@ impl FaceRecognizer {
         if let Some(state) = self.state.lock().as_mut()
             && (state.gallery.is_some() || settings.attach_embedding)
         {
+            *self.limit.lock() = state
+                .gallery
+                .as_ref()
+                .map(|gallery| rule(&settings, &state.recognizer).limit(gallery.people().len()));
             let mut look = Look {
                 recognizer: &mut state.recognizer,
                 gallery: state.gallery.as_deref(),
@@ -393,7 +392,7 @@ impl ObjectImpl for FaceRecognizer {
         if pspec.name() == stats::PROPERTY {
             let mut stats = self.stats.to_structure();
             self.counters.add_to(&mut stats);
-            if let Some(limit) = self.limit() {
+            if let Some(limit) = *self.limit.lock() {
                 stats.set("distance-threshold", limit);
             }
             return stats.to_value();
