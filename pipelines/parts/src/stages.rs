@@ -297,6 +297,8 @@ pub fn picture_queue() -> Result<gst::Element> {
 pub struct Extras {
     /// Embed faces even without a gallery, and attach the embeddings to the frames.
     pub embeddings: bool,
+    /// Embed each face together with its mirror image. In a video the frames of a track do as much.
+    pub mirror: bool,
     /// Name, age and gender of each frame alone, instead of those of the track so far.
     pub each_frame: bool,
     /// Frames arrive as they are captured. To keep up, inferences are skipped and, if even that is
@@ -377,8 +379,7 @@ pub fn build_with(
         set(&recognizer, "repeated-names", options.repeated_names)?;
         set(&recognizer, "min-quality", options.min_quality)?;
         set(&recognizer, "attach-embedding", extras.embeddings)?;
-        // Worth its price where an answer may take its time.
-        set(&recognizer, "mirror", extras.embeddings && !extras.live)?;
+        set(&recognizer, "mirror", extras.mirror)?;
         if extras.each_frame {
             set(&recognizer, "vote", false)?;
             set(&recognizer, "interval", 0)?;

@@ -186,7 +186,11 @@ impl<'a> Analyzer<'a> {
         let json = make("facemetajson")?;
         let sink = free_sink("filesink")?;
         sink.set_property("location", raw);
-        let first = stages::build_with(&pipeline, &self.options.stages, self.extras, &queue)?;
+        let extras = stages::Extras {
+            mirror: input.is_picture,
+            ..self.extras
+        };
+        let first = stages::build_with(&pipeline, &self.options.stages, extras, &queue)?;
         pipeline.add_many([&json, &sink])?;
         gst::Element::link_many([&queue, &json, &sink])?;
         let end = pad(&json, "sink")?;
