@@ -17,8 +17,7 @@ pub mod process;
 pub mod refusal;
 
 /// Properties of faceagegender, with which it reports all ages and genders, trustworthy or not.
-pub const TELL_ALL: &str =
-    "min-gender-confidence=0 max-age-deviation=1000 min-face-size=0 min-sharpness=0";
+pub const TELL_ALL: &str = "min-gender-confidence=0 max-age-deviation=1000 min-face-size=0 min-frontality=0 min-sharpness=0";
 
 /// Whether an optional model is installed. If not, says that what needs it is skipped.
 pub fn has_optional(model: &str) -> bool {

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 const ELEMENTS: &str = "facedetector confidence-threshold=0.5 ! \
     facerecognizer attach-embedding=true interval=0 ! faceagegender interval=0 \
-    min-gender-confidence=0 max-age-deviation=1000 min-face-size=0 min-sharpness=0";
+    min-gender-confidence=0 max-age-deviation=1000 min-face-size=0 \
+    min-frontality=0 min-sharpness=0";
 
 /// The compared values of all faces.
 #[derive(Default)]

@@ -37,7 +37,8 @@ const SETTLED_INTERVAL: u32 = 8000;
 const MIN_GENDER_CONFIDENCE: f64 = 0.74;
 const MIN_FACE_SIZE: u32 = 24;
 const MIN_SHARPNESS: f64 = 0.015;
-const MIN_FRONTALITY: f64 = 0.0;
+/// The model's.
+const MIN_FRONTALITY: f64 = -1.0;
 
 struct Settings {
     inference: Inference,
@@ -54,6 +55,7 @@ struct Tell {
     /// 0 = the model's.
     max_age_deviation: f64,
     min_face_size: u32,
+    /// Below 0 = the model's.
     min_frontality: f64,
     min_sharpness: f64,
 }
@@ -154,7 +156,11 @@ impl Stage for Look<'_> {
         };
         let mut estimates = Vec::with_capacity(self.estimators.len());
         for estimator in self.estimators.iter_mut() {
-            if view.frontality >= estimator.least_frontality() {
+            let least = match self.tell.min_frontality {
+                least if least >= 0.0 => least,
+                _ => estimator.least_frontality(),
+            };
+            if view.frontality >= least {
                 estimates.extend(estimator.estimate(self.chips, frame, face, work)?);
             }
         }
@@ -268,10 +274,10 @@ impl ObjectImpl for FaceAgeGender {
                 glib::ParamSpecDouble::builder("min-frontality")
                     .nick("Minimum frontality")
                     .blurb(
-                        "How frontal a face must be to be estimated, if its model does not want more: 1 \
-                         with the nose midway between the eyes, 0 in profile",
+                        "How frontal a face must be to be estimated: 1 with the nose midway between the \
+                         eyes, 0 in profile; -1 = as the model needs it",
                     )
-                    .minimum(0.0)
+                    .minimum(-1.0)
                     .maximum(1.0)
                     .default_value(MIN_FRONTALITY)
                     .mutable_playing()
