@@ -155,10 +155,16 @@ mod tests {
     fn frontal_large_and_sharp_faces_weigh_more() {
         let best = weight(&face(20.0, 40.0), 1.0, 1.0);
         assert!(best > 0.95);
-        assert!(
-            weight(&face(40.0, 40.0), 1.0, 1.0) < 0.6 * best,
-            "turned away"
-        );
+        // The same face, turned by 60 degrees, and four times as large.
+        let turned = [
+            (-10.0, 0.0),
+            (10.0, 0.0),
+            (22.0, 24.0),
+            (-3.3, 44.0),
+            (12.3, 44.0),
+        ];
+        let turned = turned.map(|(x, y)| Point::new(4.0 * x, 4.0 * y));
+        assert!(weight(&turned, 1.0, 1.0) < 0.4 * best, "turned away");
         assert!(weight(&face(5.0, 10.0), 1.0, 1.0) < 0.5 * best, "small");
         assert!(
             weight(&face(20.0, 40.0), 1.0, 0.001) < 0.5 * best,

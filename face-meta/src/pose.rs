@@ -157,13 +157,14 @@ fn solve(mut a: [[f64; 4]; 4], mut b: [f64; 4]) -> Option<[f64; 4]> {
         row[i] += 1e-9 * trace;
     }
     for i in 0..4 {
-        if !(a[i][i] > 0.0) {
+        let upper = a[i];
+        if upper[i].is_nan() || upper[i] <= 0.0 {
             return None;
         }
         for j in i + 1..4 {
-            let factor = a[j][i] / a[i][i];
-            for k in i..4 {
-                a[j][k] -= factor * a[i][k];
+            let factor = a[j][i] / upper[i];
+            for (value, above) in a[j].iter_mut().zip(upper) {
+                *value -= factor * above;
             }
             b[j] -= factor * b[i];
         }
