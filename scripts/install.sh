@@ -100,6 +100,12 @@ list_all() {
         grep -q '"registry": "npm"' "${model%.onnx}.json" && [ ! -e "$model" ] && continue
         add "$model" "$models/${model##*/}" 644
     done
+    # Those that somebody has fetched.
+    for model in models/optional/*.onnx; do
+        [ -e "$model" ] || continue
+        add "${model%.onnx}.json" "$models/$(basename "${model%.onnx}").json" 644
+        add "$model" "$models/${model##*/}" 644
+    done
     add "$bin/facepipe" "$programs/facepipe" 755
     if [ -n "$prefix" ]; then
         sed "s|/usr/local/bin/|$programs/|" docs/facepipe.service >"$work/facepipe.service"
