@@ -17,8 +17,8 @@ const LINES: [(&str, &str, &[&str]); 3] = [
     ("default", "faceagegender", &[]),
     ("`faceres`", "faceagegender model=faceres", &["faceres"]),
     (
-        "`faceres` and dlib",
-        "faceagegender model=faceres,dlib-age,dlib-gender",
+        "`faceres`, and `dlib-gender` too",
+        "faceagegender model=faceres,dlib-gender",
         &["faceres"],
     ),
 ];
