@@ -609,7 +609,7 @@ mod tests {
     #[test]
     fn missing_optional_weights_are_fetched_by_name() {
         let said = remedy(Path::new("/a/models/optional/scrfd.json"));
-        assert!(said.contains("scripts/optional.py scrfd"), "{said}");
+        assert!(said.contains("make models NAMES=scrfd"), "{said}");
         assert_eq!(remedy(Path::new("/a/models/yunet.json")), REMEDY);
     }
 
