@@ -390,7 +390,7 @@ fn main() {
             .iter()
             .position(|p| p == person)
             .is_some_and(|p| p % 2 == 0),
-        None => number % 2 == 0,
+        None => number.is_multiple_of(2),
     };
     let numbered: Vec<(usize, &Face)> = all.iter().copied().enumerate().collect();
     let (first, second): (Vec<_>, Vec<_>) =

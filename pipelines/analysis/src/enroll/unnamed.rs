@@ -90,7 +90,7 @@ impl UnnamedTrack {
     }
 
     /// Adds it to a gallery. Fails if it is there already.
-    pub fn add(self, gallery: &mut Gallery) -> Result<Enrolment> {
+    pub fn add_to(self, gallery: &mut Gallery) -> Result<Enrolment> {
         let Self {
             source,
             model,

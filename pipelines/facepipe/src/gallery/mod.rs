@@ -310,7 +310,7 @@ fn add_track(args: &AddArgs) -> Result<Outcome> {
     let _lock = FileLock::take(&args.file)?;
     let mut gallery = Gallery::read(&args.file)?;
     let report = unnamed
-        .add(&mut gallery)
+        .add_to(&mut gallery)
         .with_context(|| args.file.display().to_string())?;
     added(report, &gallery, args)
 }
