@@ -563,11 +563,9 @@ impl Descriptor {
 
     fn check_calibration(&self) -> Result<(), String> {
         let curve = &self.age_curve;
-        if !curve.is_empty()
-            && !(curve.len() > 1
-                && curve.iter().flatten().all(|years| years.is_finite())
-                && curve.windows(2).all(|pair| pair[0][0] < pair[1][0]))
-        {
+        let rises = curve.windows(2).all(|pair| pair[0][0] < pair[1][0]);
+        let finite = curve.iter().flatten().all(|years| years.is_finite());
+        if curve.len() == 1 || !rises || !finite {
             return Err("age_curve needs at least two pairs of years, in rising order".into());
         }
         let positive = |value: Option<f64>| value.is_none_or(|v| v.is_finite() && v > 0.0);
