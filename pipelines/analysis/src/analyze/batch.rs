@@ -154,8 +154,9 @@ fn settings(batch: &Batch, model_sha256: &str) -> Result<String> {
         Some(path) => sha256_of(path)?.1,
         None => String::new(),
     };
+    // The number counts changes of what the same settings give.
     Ok(format!(
-        "2 {} {gallery} {:?} {:?} {model_sha256}",
+        "3 {} {gallery} {:?} {:?} {model_sha256}",
         batch.options.stages.fingerprint(),
         batch.options.smoothing,
         batch.options.main_persons
