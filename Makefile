@@ -22,7 +22,7 @@ setup: ## install Debian packages; fetch ONNX Runtime, model weights and test me
 models: ## list all models, or fetch optional ones (NAMES="…")
 	@python3 scripts/models.py $(NAMES)
 
-check-models: ## compare the converted models with their packages' own JavaScript (needs npm and node)
+check-models: build ## compare models with the packages that they come from (needs npm and node)
 	@bash scripts/check-models.sh
 
 # What users need. gst-face-core is named for its default features, which it has in the whole workspace:
