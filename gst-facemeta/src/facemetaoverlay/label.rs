@@ -72,14 +72,14 @@ impl Label {
             .as_ref()
             .filter(|_| parts.expression)
             .map(|e| clean(&e.label));
-        let join = |parts: &[Option<String>], between| {
-            parts
+        let join = |parts: &[Option<String>], between: &str| {
+            let said: Vec<&str> = parts
                 .iter()
-                .cloned()
                 .flatten()
-                .filter(|s| !s.is_empty())
-                .collect::<Vec<_>>()
-                .join(between)
+                .map(String::as_str)
+                .filter(|part| !part.is_empty())
+                .collect();
+            said.join(between)
         };
         Self {
             name: join(&[track, Some(name)], " "),
