@@ -33,6 +33,9 @@ const TURNS: [(&str, f64, f64); 3] = [
     ("in profile (beyond 45°)", 45.0, 181.0),
 ];
 
+/// A face, its years if somebody says them, and its gender.
+type Known = (Portrait, Option<(f64, f64)>, String);
+
 #[derive(Default)]
 struct Outcomes {
     found: Share,
@@ -153,7 +156,7 @@ pub fn labelled(data: &Data, out: &mut String) -> Result<()> {
         .map(|aged| (String::new(), aged.path.clone()))
         .collect();
     let (portraits, lost) = of_photos(&photos, |i| some[i].tight)?;
-    let known: Vec<(Portrait, Option<(f64, f64)>, String)> = portraits
+    let known: Vec<Known> = portraits
         .into_iter()
         .map(|(i, portrait)| (portrait, Some(some[i].age), some[i].gender.clone()))
         .collect();
@@ -183,7 +186,7 @@ fn pictures(batch: &[Aged]) -> Result<Vec<RgbImage>> {
     Ok(pictures.map(bordered).collect())
 }
 
-fn shown(known: &[(Portrait, Option<(f64, f64)>, String)]) -> Result<Table> {
+fn shown(known: &[Known]) -> Result<Table> {
     let mut lines: Vec<_> = lines().collect();
     let mut table = table();
     for (what, shown) in CONDITIONS {
