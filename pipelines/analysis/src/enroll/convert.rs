@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, ensure};
 use face_gallery::Gallery;
 
+use super::unnamed::STRANGERS;
 use super::{LeftOut, Looked, Person, Photo, Reason};
 
 /// The images of a gallery, and what is there of them.
@@ -61,6 +62,12 @@ impl Conversion {
             folder.display(),
             plan.missing.len()
         );
+        let unnamed = gallery.strangers().iter().map(|source| LeftOut {
+            person: STRANGERS.into(),
+            source: source.clone(),
+            reason: Reason::NotNamed.to_string(),
+        });
+        plan.missing.extend(unnamed);
         Ok(plan)
     }
 
@@ -142,13 +149,14 @@ mod tests {
 
     #[test]
     fn photos_are_found_by_source_or_in_the_folder_of_their_person() {
-        let gallery = gallery(&[
+        let mut gallery = gallery(&[
             ("Ann", "Ann/1.jpg", 0),
             ("Bob", "Robert/1.jpg", 2),
             ("Ann", "Ann/holiday/2.jpg", 0),
             ("Ann", "elsewhere/3.jpg", 1),
             ("Ann", "film track 3", 0),
         ]);
+        assert!(gallery.push_stranger("stranger/postman.jpg", &[0.0, 1.0]));
         let folder = folder(&["Ann/1.jpg", "Ann/holiday/2.jpg", "Ann/3.jpg", "Bob/1.jpg"]);
         let mut plan = Conversion::plan(&gallery, folder.path()).expect("photos");
         assert_eq!(plan.most_variations(), 2);
@@ -194,7 +202,7 @@ mod tests {
         assert_eq!(rows.ok(), Some(3), "the photo and its two variations");
         let missing = plan.missing();
         let missing: Vec<&str> = missing.iter().map(|image| image.source.as_str()).collect();
-        assert_eq!(missing, ["film track 3"]);
+        assert_eq!(missing, ["film track 3", "stranger/postman.jpg"]);
     }
 
     #[test]

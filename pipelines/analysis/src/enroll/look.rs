@@ -62,6 +62,8 @@ pub enum Reason {
     Known(String),
     /// It is not in this folder.
     Missing(PathBuf),
+    /// A face that is not to be named, in a gallery that is converted.
+    NotNamed,
 }
 
 impl fmt::Display for Reason {
@@ -73,6 +75,9 @@ impl fmt::Display for Reason {
             Self::NoEmbedding => f.write_str("the face cannot be aligned for recognition"),
             Self::Known(source) => write!(f, "already in the gallery as {source}"),
             Self::Missing(folder) => write!(f, "no such photo in {}", folder.display()),
+            Self::NotNamed => f.write_str(
+                "not to be named; add it to the new gallery with `gallery add --stranger`",
+            ),
         }
     }
 }

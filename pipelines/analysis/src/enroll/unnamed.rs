@@ -12,7 +12,7 @@ use crate::cluster::Embeddings;
 use crate::gallery as galleries;
 
 /// How reports call them.
-const STRANGERS: &str = "strangers";
+pub(super) const STRANGERS: &str = "strangers";
 
 /// A track whose person is not to be named.
 pub struct UnnamedTrack {
