@@ -7,7 +7,8 @@ use face_tests::{Frame, Picture, Running, best, media, run_file, run_picture};
 use gst::prelude::*;
 
 const STAGES: &str = "facedetector ! facetracker ! facerecognizer attach-embedding=true interval=0 \
-    ! faceagegender interval=0";
+    ! faceagegender interval=0 min-gender-confidence=0 max-age-deviation=1000 min-face-size=0 \
+    min-frontality=0 min-sharpness=0";
 
 fn tracks(faces: &[Face]) -> Vec<u64> {
     let mut ids: Vec<u64> = faces.iter().filter_map(|f| Some(f.track?.id)).collect();
