@@ -264,7 +264,8 @@ impl Cells {
     fn new(totals: &Totals) -> Self {
         let age = totals.age.map(|age| format!("{age:.0}"));
         let gender = totals.gender.as_ref().map(|(gender, confidence)| {
-            let sure = confidence.map(|c| format!(" ({:.0} %)", 100.0 * c));
+            // What is not certain is not said to be.
+            let sure = confidence.map(|c| format!(" ({:.0} %)", (100.0 * c).min(99.0)));
             (gender, sure.unwrap_or_default())
         });
         let about: Vec<String> = gender
