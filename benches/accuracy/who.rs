@@ -41,7 +41,7 @@ const SAME_PERSON: f64 = 0.3;
 fn named(gallery: &Gallery, embedding: &[f32], threshold: f64) -> Option<String> {
     let rule = Rule {
         false_name_rate: vote::FALSE_NAME_RATE,
-        distance_threshold: Some(threshold),
+        distance_threshold: None,
         strangers: None,
         fallback: threshold,
     };

@@ -385,7 +385,8 @@ impl Model {
                     true => format!("no model `{name}`, and no other in {places}; {REMEDY}"),
                     false => format!(
                         "no model `{name}`; the available ones are {} (in {places}); give one of \
-                         these, or the path of an .onnx file, or set GST_FACE_MODEL_PATH",
+                         these, or the path of an .onnx file, or set GST_FACE_MODEL_PATH; `make models` in \
+                         the gst-face checkout lists and fetches optional ones",
                         known.join(", ")
                     ),
                 }

@@ -43,7 +43,7 @@ const APART: f64 = 3.0;
 const MOST_AHEAD: f64 = 4.0;
 
 /// For the only person in a gallery, fitted on galleries of one.
-const ALONE: f64 = 2.0;
+pub const ALONE: f64 = 2.0;
 
 /// Of 13 600 answers with more than two deviations within the limit, none was wrong. A thousand could
 /// tell no more.

@@ -46,6 +46,30 @@ pub fn find(gallery: &Gallery, person: &str, embedding: &[f32]) -> Option<String
         .map(|row| gallery.source_of(row).to_owned())
 }
 
+/// Up to this cosine distance, embeddings from one source are of the same picture, embedded in another
+/// way. With SFace, a face is 0.009 from the mean with its mirror image.
+const SAME_PICTURE: f64 = 0.03;
+
+/// Whether `person` has this picture from `source`, if perhaps embedded in another way.
+pub fn has_picture(gallery: &Gallery, person: &str, source: &str, embedding: &[f32]) -> bool {
+    let person = names::normal(person);
+    let Some(unit) = normalised(embedding) else {
+        return false;
+    };
+    (0..gallery.len())
+        .filter(|&row| name(gallery, row) == person && gallery.source_of(row) == source)
+        .any(|row| distance(&gallery.embedding(row), &unit) <= SAME_PICTURE)
+}
+
+/// The person, and the source of their row, that shows the same picture as this embedding, if perhaps
+/// embedded in another way.
+pub fn picture_of<'a>(gallery: &'a Gallery, embedding: &[f32]) -> Option<(&'a str, &'a str)> {
+    let unit = normalised(embedding)?;
+    let nearest = gallery.nearest(&unit, 1).into_iter().next()?;
+    (nearest.distance <= SAME_PICTURE)
+        .then(|| (name(gallery, nearest.row), gallery.source_of(nearest.row)))
+}
+
 /// The person of a row.
 fn name(gallery: &Gallery, row: usize) -> &str {
     gallery.person_name(gallery.person_of(row))

@@ -28,8 +28,8 @@ const GAMMA: f64 = 0.75;
 /// `exp(−(d − d₁) / τ)` to a person's sum of 1 and more, with `d` the distance of the last image looked
 /// at and `d₁` that of the person's nearest: a score is at most `τ ln(1 + m exp(−(d − d₁) / τ))` too
 /// high, which never helps anybody to a name. With SFace, 25 000 images of others and three images
-/// left out, this is 0.02 for a person at 0.45.
-const IMAGES: usize = 256;
+/// left out, this is 0.03 for a person at 0.45.
+const IMAGES: usize = 64;
 
 /// The rate of strangers who may be named, by default.
 pub const FALSE_NAME_RATE: f64 = 0.001;
@@ -64,7 +64,8 @@ impl Verdict {
 pub struct Rule {
     /// The share of strangers who may be named, 0..=1.
     pub false_name_rate: f64,
-    /// A limit for the score that replaces the one of `false_name_rate`.
+    /// Replaces the limit of `false_name_rate`: the cosine distance beyond which the nearest image of a
+    /// person does not match.
     pub distance_threshold: Option<f64>,
     /// How alike strangers look to the model.
     pub strangers: Option<Strangers>,
@@ -83,18 +84,20 @@ impl Rule {
         }
     }
 
-    /// The score up to which a face gets a name, in a gallery of `people`.
+    /// The score up to which a face gets a name, in a gallery of `people`; with a `distance_threshold`,
+    /// that.
     pub fn limit(&self, people: usize) -> f64 {
-        self.distance_threshold.unwrap_or(self.own_limit(people))
+        let own = || self.limit_at(self.false_name_rate, people);
+        self.distance_threshold.unwrap_or_else(own)
     }
 
-    /// The limit of the rate.
-    fn own_limit(&self, people: usize) -> f64 {
+    /// The score within which `rate` of the strangers are.
+    fn limit_at(&self, rate: f64, people: usize) -> f64 {
         let Some(Strangers { mean, deviation }) = self.strangers else {
             return self.fallback;
         };
         // Each person may take a stranger for themselves. Below 10⁻¹² nothing was measured.
-        let share = self.false_name_rate / people.max(1) as f64;
+        let share = rate / people.max(1) as f64;
         let similarity = mean - deviation * normal::quantile(share.clamp(1e-12, 1.0 - 1e-12));
         (1.0 - similarity).clamp(0.0, 2.0)
     }
@@ -117,8 +120,11 @@ pub fn who_else(
         return Verdict::nobody();
     };
     let right = confidence::right(near.signs(gallery, first, rule));
-    let limit = rule.limit(gallery.people().len());
-    match first.score <= limit && near.stranger.is_none_or(|d| d > first.distance) {
+    let matches = match rule.distance_threshold {
+        Some(limit) => first.distance <= limit,
+        None => first.score <= rule.limit(gallery.people().len()),
+    };
+    match matches && near.stranger.is_none_or(|d| d > first.distance) {
         true => Verdict {
             person: Some(gallery.person_name(first.person).to_owned()),
             confidence: right,
@@ -175,14 +181,18 @@ impl Near {
 
     /// What speaks for the first candidate.
     fn signs(&self, gallery: &Gallery, first: &Candidate, rule: &Rule) -> Signs {
-        let next = self.candidates.get(1).map(|next| next.score - first.score);
-        let stranger = self.stranger.map(|stranger| stranger - first.distance);
-        let ahead = next.into_iter().chain(stranger).reduce(f64::min);
         let deviation = rule
             .strangers
             .map_or(confidence::DEVIATION, |s| s.deviation);
+        let next = self.candidates.get(1).map(|next| next.score - first.score);
+        let alone = next.unwrap_or(confidence::ALONE * deviation);
+        // A far one says no more for somebody who is alone.
+        let stranger = self.stranger.map(|d| (d - first.distance).min(alone));
+        let ahead = next.into_iter().chain(stranger).reduce(f64::min);
+        // How likely a name is does not depend on how many wrong ones are wanted.
+        let limit = rule.limit_at(FALSE_NAME_RATE, gallery.people().len());
         Signs {
-            within: (rule.own_limit(gallery.people().len()) - first.score) / deviation,
+            within: (limit - first.score) / deviation,
             ahead: ahead.map(|ahead| ahead / deviation),
         }
     }

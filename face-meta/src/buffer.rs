@@ -42,7 +42,7 @@ pub struct Track {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recognition {
     pub name: String,
-    /// Share of the vote, 0..=1.
+    /// The probability that the name is right, 0..=1.
     pub confidence: f64,
     /// Cosine distance to the nearest gallery row of that person, 0..=2.
     pub distance: f64,

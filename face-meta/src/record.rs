@@ -216,7 +216,7 @@ impl Track {
         }
     }
 
-    /// Adds the results of the whole track: a name with its share of the vote, the age in years,
+    /// Adds the results of the whole track: a name with the probability that it is right, the age in years,
     /// the gender.
     fn with(self, name: Option<&(String, f64)>, age: Option<f64>, gender: Option<&Gender>) -> Self {
         Self {

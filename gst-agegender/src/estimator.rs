@@ -74,6 +74,18 @@ impl Estimator {
             true => FEMALE_MALE.map(String::from).to_vec(),
             false => session.descriptor.labels.clone(),
         };
+        let wanted = match decoder {
+            Decoder::AgeGender { classes: false } => labels.len() == 2,
+            Decoder::AgeGender { classes: true } => labels.len() >= 2,
+            _ => true,
+        };
+        if !wanted {
+            return Err(session.unfit(format!(
+                "{} `labels` of genders are in its descriptor; an output `male` needs two, an output \
+                 `gender` two or more",
+                labels.len()
+            )));
+        }
         let estimator = Self {
             runner,
             decoder,

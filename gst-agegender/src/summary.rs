@@ -143,13 +143,18 @@ impl Summary {
         (self.looks + 1).saturating_sub(SETTLED_LOOKS)
     }
 
+    /// Forgets what the last frame said, since another one says nothing.
+    pub fn forget_last(&mut self) {
+        self.last = Default::default();
+    }
+
     /// Adds what the models say of one frame, of quality `weight` (above 0).
     pub fn add(&mut self, estimates: &[Estimate], weight: f64) {
+        self.forget_last();
         if estimates.is_empty() {
             return;
         }
         self.looks = self.looks.saturating_add(1);
-        self.last = Default::default();
         for estimate in estimates {
             if let Some(age) = &estimate.age {
                 self.ages.add(age, weight);
@@ -272,5 +277,10 @@ mod tests {
         assert!((found.confidence - 1.0 / (1.0 + (-2f64).exp())).abs() < 1e-9);
         track.add(&[], 1.0);
         assert_eq!(track.settled(), 2);
+        assert_eq!(
+            track.gender(false, ALL),
+            None,
+            "the last frame says nothing"
+        );
     }
 }

@@ -34,7 +34,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError};
 use serde::Serialize;
 
-use super::{Gallery, ModelId, Numbers, Strangers};
+use super::{Gallery, MOST_STRANGERS, ModelId, Numbers, Strangers};
 #[cfg(test)]
 use header::RollReader;
 use header::{Header, MAX_HEADER, RowText};
@@ -293,6 +293,12 @@ fn read_strangers(
         return Err(Read::Content(no_gallery(format!(
             "`{STRANGERS}` is {:?} {:?}, expected F32 [S, {dimensions}]",
             tensor.dtype, tensor.shape
+        ))));
+    }
+    let rows = tensor.shape[0];
+    if rows > MOST_STRANGERS {
+        return Err(Read::Content(no_gallery(format!(
+            "`{STRANGERS}` has {rows} rows, at most {MOST_STRANGERS} are read"
         ))));
     }
     // Within the file, as `Header::parse` has checked.

@@ -30,13 +30,13 @@ fn gallery(rows: &[(&str, &str, f64)]) -> Gallery {
     gallery
 }
 
-/// With a fixed limit.
+/// With a fixed limit for the score.
 fn within(limit: f64) -> Rule {
     Rule {
         false_name_rate: FALSE_NAME_RATE,
-        distance_threshold: Some(limit),
+        distance_threshold: None,
         strangers: None,
-        fallback: DISTANCE_THRESHOLD,
+        fallback: limit,
     }
 }
 
@@ -129,6 +129,39 @@ fn without_some_people_the_rest_of_the_gallery_decides() {
     assert_eq!(without(&["ann"]), (Some("bob".into()), 100.0));
     assert_eq!(without(&["ann", "bob"]), (None, 200.0));
     assert_eq!(without(&["ann", "bob", "eve"]), (None, 200.0));
+}
+
+#[test]
+fn a_threshold_is_about_the_nearest_image() {
+    // Five unlike photos: the score is farther than the nearest of them.
+    let rows = [(40.0), (70.0), (80.0), (90.0), (100.0)].map(|degrees| ("ann", "", degrees));
+    let gallery = gallery(&rows);
+    let nearest = 1.0 - 40f64.to_radians().cos();
+    assert!(score(&[nearest, 0.66, 0.83, 1.0, 1.17]) > nearest + 1e-3);
+    let name = |threshold| {
+        let rule = Rule {
+            distance_threshold: Some(threshold),
+            ..SFACE
+        };
+        who(&gallery, &unit(0.0), &rule).person
+    };
+    assert_eq!(name(nearest + 1e-6).as_deref(), Some("ann"));
+    assert_eq!(name(nearest - 1e-6), None);
+}
+
+#[test]
+fn the_stated_rate_does_not_change_how_likely_a_name_is() {
+    let gallery = gallery(&[("ann", "", 0.0), ("bob", "", 120.0)]);
+    let right = |false_name_rate| {
+        let rule = Rule {
+            false_name_rate,
+            ..SFACE
+        };
+        let (person, signs) = signs(&gallery, &unit(50.0), &rule).expect("two people");
+        assert_eq!(person, "ann");
+        confidence::right(signs)
+    };
+    assert_eq!(right(1e-6), right(0.1));
 }
 
 #[test]

@@ -152,6 +152,7 @@ impl Stage for Look<'_> {
     ) -> Result<(), Error> {
         let least = self.tell.least();
         let Some(view) = work.sample(|| self.judge.view(frame, face, least))? else {
+            summary.forget_last();
             return Ok(());
         };
         let mut estimates = Vec::with_capacity(self.estimators.len());
@@ -219,7 +220,7 @@ impl ObjectImpl for FaceAgeGender {
                 MODELS,
                 "Models for age, for gender or for both, separated by commas: each a name or the \
                  path of an .onnx file with its descriptor next to it. Several for the same are \
-                 averaged",
+                 averaged, each by how sure it is",
             );
             properties.extend([
                 glib::ParamSpecBoolean::builder("smooth")

@@ -87,3 +87,40 @@ impl Level<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_in_strides_from_the_point_of_the_anchor() {
+        // Two columns and two rows with two anchors each; the sixth is the second anchor of the point in
+        // the second row and first column.
+        let (mut scores, mut boxes, mut points) = ([0.1; 8], [9.0; 32], [9.0; 80]);
+        scores[5] = 0.9;
+        boxes[20..24].copy_from_slice(&[0.5, 0.25, 1.5, 2.0]);
+        points[50..60].copy_from_slice(&[0.0, 0.5, 1.0, 0.5, 0.5, 1.0, 0.25, 1.5, 0.75, 1.5]);
+        let level = Level {
+            scores: &scores,
+            boxes: &boxes,
+            points: &points,
+            columns: 2,
+            stride: 8,
+        };
+        let mut found = Vec::new();
+        level.decode(0.5, &mut found);
+        let [face] = found.as_slice() else {
+            panic!("{} faces", found.len());
+        };
+        assert_eq!(face.rect, Rect::new(-4.0, 6.0, 16.0, 18.0));
+        let places = [
+            (0.0, 12.0),
+            (8.0, 12.0),
+            (4.0, 16.0),
+            (2.0, 20.0),
+            (6.0, 20.0),
+        ];
+        assert_eq!(face.landmarks, places.map(|(x, y)| Point::new(x, y)));
+        assert_eq!(face.confidence, 0.9);
+    }
+}

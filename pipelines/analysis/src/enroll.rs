@@ -169,13 +169,17 @@ pub fn add(all: Vec<Looked>, gallery: &mut Gallery, twice: Twice) -> Enrolment {
         };
         for (wanted, looked) in photos {
             let source = match &mut taken {
-                None => wanted,
+                None => wanted.clone(),
                 Some(taken) => edit::free_source(taken, &wanted),
             };
             let added = looked.and_then(|embedded| {
                 let known = match twice {
                     Twice::Add => None,
-                    Twice::LeaveOut => edit::find(gallery, &person, &embedded.rows[0]),
+                    Twice::LeaveOut => {
+                        let first = &embedded.rows[0];
+                        let same = edit::has_picture(gallery, &person, &wanted, first);
+                        edit::find(gallery, &person, first).or(same.then_some(wanted))
+                    }
                 };
                 match known {
                     Some(source) => Err(Reason::Known(source)),

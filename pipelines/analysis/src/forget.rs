@@ -18,6 +18,7 @@ use face_parts::lock::FileLock;
 use face_parts::output::Output;
 use serde::Serialize;
 
+use self::names::Names;
 use crate::gallery;
 
 pub use find::{Left, Why, headed};
@@ -113,13 +114,41 @@ impl Forgetting {
         };
         let gallery = Gallery::read_any_names(path)?;
         let mut removed = Removed::default();
-        if gallery.people().contains(&self.person) {
-            let left = edit::remove(&gallery, std::slice::from_ref(&self.person), &[])?;
-            removed.rows = (gallery.len() - left.len()) as u64;
-            if !self.dry_run {
-                gallery::write(&left, path)?;
-            }
+        let unnamed = self.unnamed(&gallery);
+        let is_there = gallery.people().contains(&self.person);
+        if !is_there && unnamed.is_empty() {
+            return Ok(removed);
+        }
+        let mut left = match is_there {
+            true => edit::remove(&gallery, std::slice::from_ref(&self.person), &[])?,
+            false => gallery.clone(),
+        };
+        if !unnamed.is_empty() {
+            left.remove_strangers(&unnamed)?;
+        }
+        let count = |gallery: &Gallery| (gallery.len() + gallery.strangers().len()) as u64;
+        removed.rows = count(&gallery) - count(&left);
+        if !self.dry_run {
+            gallery::write(&left, path)?;
         }
         Ok(removed)
+    }
+
+    /// The sources of the faces that are not to be named, but show the person: by the name of the
+    /// photo, or because the face is one of theirs.
+    fn unnamed(&self, gallery: &Gallery) -> Vec<String> {
+        let names = Names::new(&self.person, &self.names);
+        let is_theirs = |number: usize| {
+            let mut rows = self.rows.iter();
+            let stranger = gallery.stranger(number);
+            rows.any(|row| {
+                row.len() == stranger.len() && edit::distance(row, stranger) <= edit::IDENTICAL
+            })
+        };
+        let sources = gallery.strangers().iter().enumerate();
+        sources
+            .filter(|(number, source)| names.are_in_text(source.as_bytes()) || is_theirs(*number))
+            .map(|(_, source)| source.clone())
+            .collect()
     }
 }

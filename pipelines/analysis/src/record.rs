@@ -95,7 +95,7 @@ impl Person {
 pub struct TrackSummary {
     #[serde(flatten)]
     pub track: Track,
-    /// The cosine distance to the name's nearest row in the gallery, averaged over the votes.
+    /// The cosine distance to the name's nearest row in the gallery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
     pub screen_time_ns: u64,

@@ -213,6 +213,7 @@ fn who_is_on_screen_when_and_how_unknown_people_are_named() {
         ["Ann", "track 2, unknown"]
     );
     let cells = [
+        "–",
         "00:07",
         "25.0 %",
         "00:00",
@@ -221,7 +222,7 @@ fn who_is_on_screen_when_and_how_unknown_people_are_named() {
         "31",
         "female (97 %)",
     ];
-    assert_eq!(first.texts("#input-1 tbody td")[..7], cells);
+    assert_eq!(first.texts("#input-1 tbody td")[..8], cells);
     let expected = json!([{"duration": 20_000, "rows": [[0, 5000, 8000, 10_000], [2000, 4000]]}]);
     assert_eq!(json!(first.data()), expected);
     // The video is found relative to the page.

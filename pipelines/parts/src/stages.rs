@@ -403,6 +403,10 @@ pub fn build_with(
     if options.expression {
         find(EXPRESSION_MODEL, "--expression")?;
         let expression = make("faceexpression")?;
+        if extras.each_frame {
+            set(&expression, "smooth", false)?;
+            set(&expression, "interval", 0)?;
+        }
         inference(&expression, options, extras.live)?;
         elements.push(expression);
     }

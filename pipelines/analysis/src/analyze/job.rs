@@ -162,8 +162,11 @@ impl<'a> Analyzer<'a> {
         let embeddings = |id| collection.embeddings_of(id);
         if self.extras.each_frame {
             for track in &mut overview.tracks {
-                let verdict = namer.name(embeddings(track.summary.track.track));
-                set_name(&mut track.summary, verdict);
+                let embeddings = embeddings(track.summary.track.track);
+                // Faces below `min-quality` were compared with nobody.
+                if !embeddings.is_empty() {
+                    set_name(&mut track.summary, namer.name(embeddings));
+                }
             }
         }
         settle(&mut overview.tracks, &namer, embeddings);

@@ -25,7 +25,7 @@ pub struct Options {
     pub largest: bool,
 
     /// Add N variations of each face: mirrored, slightly turned and shifted, in another light,
-    /// blurred, noisy, or in low resolution. They are the same every time, and share one vote with
+    /// blurred, noisy, or in low resolution. They are the same every time, and count as one with
     /// their photo
     #[arg(long, value_name = "N", default_value_t = AUGMENT,
           value_parser = clap::value_parser!(u32).range(0..=1000))]
@@ -64,6 +64,8 @@ pub enum Reason {
     Missing(PathBuf),
     /// A face that is not to be named, in a gallery that is converted.
     NotNamed,
+    /// It is not to be named, but this person has it, from this source.
+    Named(String, String),
 }
 
 impl fmt::Display for Reason {
@@ -75,6 +77,10 @@ impl fmt::Display for Reason {
             Self::NoEmbedding => f.write_str("the face cannot be aligned for recognition"),
             Self::Known(source) => write!(f, "already in the gallery as {source}"),
             Self::Missing(folder) => write!(f, "no such photo in {}", folder.display()),
+            Self::Named(person, source) => write!(
+                f,
+                "it is {person}'s {source}; remove that first, or {person} will not be named any more"
+            ),
             Self::NotNamed => f.write_str(
                 "not to be named; add it to the new gallery with `gallery add --stranger`",
             ),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use face_gallery::evidence::{Embedded, Mean};
-use face_gallery::{Gallery, ModelId};
+use face_gallery::{Gallery, ModelId, edit};
 
 use super::camera::embeddings_of;
 use super::{EnrolledPerson, Enrolment, LeftOut, Looked, Reason};
@@ -118,7 +118,14 @@ pub fn add_unnamed(all: Vec<Looked>, gallery: &mut Gallery) -> Enrolment {
     let mut images = 0;
     for (source, looked) in all.into_iter().flat_map(|looked| looked.photos) {
         images += 1;
-        match looked.and_then(|embedded| add(gallery, &source, &embedded.rows[0])) {
+        let added = looked.and_then(|embedded| {
+            let first = &embedded.rows[0];
+            match edit::picture_of(gallery, first) {
+                Some((person, theirs)) => Err(Reason::Named(person.into(), theirs.into())),
+                None => add(gallery, &source, first),
+            }
+        });
+        match added {
             Ok(()) => report.used += 1,
             Err(reason) => report.left_out.push(left_out(source, &reason)),
         }
@@ -130,7 +137,9 @@ fn add(gallery: &mut Gallery, source: &str, embedding: &[f32]) -> Result<(), Rea
     if gallery.has_stranger(embedding) {
         return Err(Reason::Known("one that is not named".into()));
     }
-    match gallery.push_stranger(source, embedding) {
+    // Each can be removed by its source.
+    let mut taken = gallery.strangers().iter().cloned().collect();
+    match gallery.push_stranger(&edit::free_source(&mut taken, source), embedding) {
         true => Ok(()),
         false => Err(Reason::NoEmbedding),
     }

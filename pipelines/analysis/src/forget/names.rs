@@ -87,7 +87,7 @@ impl Names {
     }
 
     /// Whether a text contains the name as a word or words, outside longer names.
-    fn are_in_text(&self, text: &[u8]) -> bool {
+    pub fn are_in_text(&self, text: &[u8]) -> bool {
         needles(&self.person).iter().any(|needle| {
             let starts = text.windows(needle.len().max(1)).enumerate();
             let mut found =

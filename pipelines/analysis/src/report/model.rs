@@ -48,6 +48,8 @@ pub struct Totals {
     /// The share of the duration of all videos, 0 to 1. `None` without videos.
     pub share: Option<f64>,
     pub tracks: usize,
+    /// How sure the name is, 0 to 1.
+    pub name_confidence: Option<f64>,
     pub age: Option<f64>,
     /// With its confidence, if known.
     pub gender: Option<(String, Option<f64>)>,
@@ -347,9 +349,12 @@ fn expressions(tracks: &[Appearance]) -> Vec<ExpressionSpan> {
 }
 
 fn totals(tracks: &[Appearance], screen_time_ns: u64, duration_ns: u64) -> Totals {
-    let (mut age, mut women) = (Mean::default(), Mean::default());
+    let [mut age, mut women, mut sure] = [(); 3].map(|()| Mean::default());
     for track in tracks.iter().map(|seen| &seen.track.track) {
         let weight = track.frames as f64;
+        if let Some(confidence) = track.name_confidence {
+            sure.add(confidence, weight);
+        }
         if let Some(years) = track.age {
             age.add(years, weight);
         }
@@ -361,6 +366,7 @@ fn totals(tracks: &[Appearance], screen_time_ns: u64, duration_ns: u64) -> Total
         screen_time_ns,
         share: (duration_ns > 0).then(|| screen_time_ns as f64 / duration_ns as f64),
         tracks: tracks.len(),
+        name_confidence: sure.value(),
         age: age.value(),
         gender: women.value().map(|female| {
             let (gender, confidence) = gender(female);

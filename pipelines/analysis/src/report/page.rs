@@ -49,6 +49,8 @@ struct Cells {
     screen_time: String,
     share: String,
     tracks: usize,
+    /// How sure the name is.
+    sure: String,
     age: String,
     gender: String,
     /// Age and gender combined.
@@ -264,8 +266,7 @@ impl Cells {
     fn new(totals: &Totals) -> Self {
         let age = totals.age.map(|age| format!("{age:.0}"));
         let gender = totals.gender.as_ref().map(|(gender, confidence)| {
-            // What is not certain is not said to be.
-            let sure = confidence.map(|c| format!(" ({:.0} %)", (100.0 * c).min(99.0)));
+            let sure = confidence.map(|c| format!(" ({})", percent(c)));
             (gender, sure.unwrap_or_default())
         });
         let about: Vec<String> = gender
@@ -282,11 +283,17 @@ impl Cells {
                 .share
                 .map_or_else(none, |share| format!("{:.1} %", 100.0 * share)),
             tracks: totals.tracks,
+            sure: totals.name_confidence.map_or_else(none, percent),
             age: age.unwrap_or_else(none),
             gender: gender.map_or_else(none, |(gender, sure)| format!("{gender}{sure}")),
             about: about.join(", "),
         }
     }
+}
+
+/// A probability. What is not certain is not said to be.
+fn percent(probability: f64) -> String {
+    format!("{:.0} %", (100.0 * probability).min(99.0))
 }
 
 fn facts(report: &Report) -> String {

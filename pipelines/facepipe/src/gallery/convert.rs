@@ -1,6 +1,6 @@
 //! `facepipe gallery convert`: embeds the photos of a gallery again, with another model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::ValueHint;
@@ -51,10 +51,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
         "photos keep the number of their variations: leave out --augment"
     );
     output::check_folder(&args.output)?;
+    // Whoever changes the gallery meanwhile would lose it, where it is converted in place.
+    let in_place = same_file(&args.file, &args.output);
+    let lock = in_place.then(|| FileLock::take(&args.file)).transpose()?;
     let old = Gallery::read(&args.file)?;
     let (model, dimensions) = ModelId::of(&args.model)?;
     let mut plan = Conversion::plan(&old, &args.photos)?;
     let mut gallery = Gallery::new(model, dimensions);
+    gallery.notes = old.notes.clone();
     let mut options = args.options.clone();
     // The first variations of a photo are the same, however many follow.
     options.augment = u32::try_from(plan.most_variations())?;
@@ -71,9 +75,23 @@ pub fn run(args: &Args) -> Result<Outcome> {
         crate::enroll::print(&report, args.json, ui::Place::Stdout)?;
         anyhow::bail!("no photo shows a usable face; no gallery was written");
     }
-    let _lock = FileLock::take(&args.output)?;
+    ensure!(
+        !in_place || report.left_out.is_empty(),
+        "{} images would be lost, among them {}; name another file with -o",
+        report.left_out.len(),
+        report.left_out[0].source
+    );
+    let _lock = match lock {
+        Some(lock) => lock,
+        None => FileLock::take(&args.output)?,
+    };
     let output = Output::private(&args.output)?;
     let place = ui::Place::beside(&output, args.json)?;
     report.gallery = Some(save(&gallery, output)?);
     crate::enroll::print(&report, args.json, place)
+}
+
+/// Whether both paths lead to one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

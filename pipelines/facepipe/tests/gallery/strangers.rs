@@ -86,6 +86,23 @@ fn photos_of_strangers_stay_through_all_changes() {
     // The photo that both have is there once.
     assert_eq!(strangers(&all), ["stranger/multi_face.jpg", source]);
 
+    // Nobody is made nameless by mistake.
+    let own = folder.run("add", &["--stranger", &media_text(TOM)]);
+    assert_code(&own, 1);
+    let said = stdout(&own) + &stderr(&own);
+    assert!(said.contains("it is Bob's"), "{said}");
+    assert_eq!(strangers(&folder.file()), [source]);
+    // Two photos of one name can be told apart.
+    let copy = folder.path("more/single_face.jpg");
+    fs::create_dir_all(folder.path("more")).expect("writable");
+    fs::copy(media("multi_face.jpg"), &copy).expect("writable");
+    let copy = copy.to_str().expect("UTF-8");
+    assert_code(&folder.run("add", &["--largest", "--stranger", copy]), 0);
+    let both = [source, "stranger/single_face (2).jpg"];
+    assert_eq!(strangers(&folder.file()), both);
+    assert_code(&folder.run("remove", &["--stranger", both[1]]), 0);
+    assert_eq!(strangers(&folder.file()), [source]);
+
     for wrong in [
         &["--stranger"][..],
         &["--stranger", "none.jpg"],

@@ -27,7 +27,7 @@ pub enum Happening {
     Appeared {
         name: String,
         track: u64,
-        /// The name's share of the votes.
+        /// The probability that the name is right.
         #[serde(skip_serializing_if = "Option::is_none")]
         confidence: Option<f64>,
     },
