@@ -37,15 +37,19 @@ const SPLITS: usize = 8;
 /// seven standard deviations beyond what strangers have. The curves leave them out.
 const SAME_PERSON: f64 = 0.3;
 
-/// The rule that the elements use, at a given threshold, on one embedding.
-fn named(gallery: &Gallery, embedding: &[f32], threshold: f64) -> Option<String> {
+/// Who is nearest, and how far.
+type Answer = fn(&Gallery, &[f32]) -> Option<(String, f64)>;
+
+/// The person whom the elements' rule finds nearest, and how far: in deviations beyond the default limit.
+fn scored(gallery: &Gallery, embedding: &[f32]) -> Option<(String, f64)> {
     let rule = Rule {
         false_name_rate: vote::FALSE_NAME_RATE,
         distance_threshold: None,
         strangers: None,
-        fallback: threshold,
+        fallback: vote::DISTANCE_THRESHOLD,
     };
-    vote::who(gallery, embedding, &rule).person
+    let (person, signs) = vote::signs(gallery, embedding, &rule)?;
+    Some((person.to_owned(), -signs.within))
 }
 
 /// The nearest row's person and distance.
@@ -311,7 +315,6 @@ fn curves(
         "3 %",
         "10 %",
     ]);
-    let thresholds: Vec<f64> = (30..=80).map(|t| f64::from(t) / 100.0).collect();
     let mut trials = (0, 0);
     let twofold = twofold(asked);
     for photos in PHOTOS {
@@ -332,9 +335,9 @@ fn curves(
             let gallery = part(all, |person, source| {
                 mine(person) && enrolled.contains(source)
             });
-            // For nearest row and rule: whether the name is right, by distance or threshold.
-            let mut near: [Vec<(f64, bool)>; 2] = Default::default();
-            let mut rule: [Vec<Vec<Option<bool>>>; 2] = Default::default();
+            // For the rule and the nearest row, for strangers and people who are known: how far the answer
+            // is, and whether it is right.
+            let mut answers: [[Vec<(f64, bool)>; 2]; 2] = Default::default();
             for (i, asked) in asked.iter().enumerate() {
                 let person = asked.person.as_deref().filter(|p| mine(p));
                 let Some(embedding) = &asked.embedding else {
@@ -344,41 +347,35 @@ fn curves(
                     continue;
                 }
                 let known = usize::from(person.is_some());
-                let (name, distance) = nearest(&gallery, embedding).unwrap_or_default();
-                near[known].push((distance, Some(&*name) == person));
-                let names = thresholds.iter().map(|t| named(&gallery, embedding, *t));
-                let right = names.map(|name| name.map(|name| Some(&*name) == person));
-                rule[known].push(right.collect());
+                let rules: [Answer; 2] = [scored, nearest];
+                for (rule, answer) in rules.into_iter().enumerate() {
+                    let (name, distance) = answer(&gallery, embedding).unwrap_or_default();
+                    answers[rule][known].push((distance, Some(&*name) == person));
+                }
             }
-            (near, rule)
+            answers
         });
-        let mut near: [Vec<(f64, bool)>; 2] = Default::default();
-        let mut rule: [Vec<Vec<Option<bool>>>; 2] = Default::default();
-        for (n, r) in results {
-            for known in 0..2 {
-                near[known].extend(&n[known]);
-                rule[known].extend(r[known].iter().cloned());
+        let mut answers: [[Vec<(f64, bool)>; 2]; 2] = Default::default();
+        for result in results {
+            for (all, part) in answers
+                .iter_mut()
+                .flatten()
+                .zip(result.into_iter().flatten())
+            {
+                all.extend(part);
             }
         }
-        trials = (near[0].len(), near[1].len());
-        let strangers: Vec<f64> = near[0].iter().map(|(distance, _)| *distance).collect();
-        let nearest = RATES.map(|rate| {
-            let limit = quantile(&strangers, rate);
-            let right = near[1]
-                .iter()
-                .filter(|(d, right)| *right && *d < limit)
-                .count();
-            percent(right as f64 / near[1].len() as f64, 2)
-        });
-        let at = |column: usize, of: &[Vec<Option<bool>>], hit: fn(&Option<bool>) -> bool| {
-            let hits = of.iter().filter(|answers| hit(&answers[column])).count();
-            hits as f64 / of.len() as f64
-        };
-        let ours = RATES.map(|rate| {
-            let within = |column: &usize| at(*column, &rule[0], Option::is_some) <= rate;
-            let column = (0..thresholds.len()).rev().find(within);
-            let right = column.map(|column| at(column, &rule[1], |answer| *answer == Some(true)));
-            percent(right.unwrap_or(0.0), 2)
+        trials = (answers[0][0].len(), answers[0][1].len());
+        let [ours, nearest] = answers.map(|[strangers, known]| {
+            let strangers: Vec<f64> = strangers
+                .into_iter()
+                .map(|(distance, _)| distance)
+                .collect();
+            RATES.map(|rate| {
+                let limit = quantile(&strangers, rate);
+                let right = known.iter().filter(|(d, right)| *right && *d < limit);
+                percent(right.count() as f64 / known.len() as f64, 2)
+            })
         });
         let plural = if photos == 1 { "" } else { "s" };
         for (name, cells) in [("`facerecognizer`'s rule", ours), ("nearest row", nearest)] {

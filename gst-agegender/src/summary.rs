@@ -143,6 +143,11 @@ impl Summary {
         (self.looks + 1).saturating_sub(SETTLED_LOOKS)
     }
 
+    /// The last look does not count towards a settled track: a model had no answer to it.
+    pub fn unsettle(&mut self) {
+        self.looks = self.looks.saturating_sub(1);
+    }
+
     /// Forgets what the last frame said, since another one says nothing.
     pub fn forget_last(&mut self) {
         self.last = Default::default();
@@ -275,6 +280,9 @@ mod tests {
         }
         let found = track.gender(true, ALL).expect("evidence");
         assert!((found.confidence - 1.0 / (1.0 + (-2f64).exp())).abs() < 1e-9);
+        track.add(&[gender(3.0)], 1.0);
+        track.unsettle();
+        assert_eq!(track.settled(), 2, "one of two models was silent");
         track.add(&[], 1.0);
         assert_eq!(track.settled(), 2);
         assert_eq!(

@@ -166,6 +166,9 @@ impl Stage for Look<'_> {
             }
         }
         summary.add(&estimates, view.weight());
+        if (1..self.estimators.len()).contains(&estimates.len()) {
+            summary.unsettle();
+        }
         Ok(())
     }
 
