@@ -45,6 +45,12 @@ pub struct Summary {
     pub flaw: Option<String>,
     /// Named people, longest on screen first.
     pub people: Vec<Person>,
+    /// People without a name, longest on screen first. Their names are `stranger-N`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<Person>,
+    /// Who was on screen with whom, longest together first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Together>,
     /// All tracks, in the order of their ids.
     pub tracks: Vec<TrackSummary>,
     /// The other files of the folder, by their paths in it.
@@ -56,7 +62,18 @@ pub struct Summary {
     pub removing: Option<BTreeSet<u64>>,
 }
 
-/// A named person in one input.
+/// Two people on screen at the same time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Together {
+    /// As in [`TrackSummary::person`], in alphabetical order.
+    pub people: [String; 2],
+    pub time_ns: u64,
+    /// The first and the last time, as a player shows it, in nanoseconds.
+    pub first: u64,
+    pub last: u64,
+}
+
+/// A person in one input.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Person {
     pub name: String,
@@ -98,6 +115,11 @@ pub struct TrackSummary {
     /// The cosine distance to the name's nearest row in the gallery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
+    /// Who it is: the name of one of the input's `people` or `strangers`. Tracks of one person have
+    /// the same. A stranger's number means the same person in all inputs of a folder once `facepipe
+    /// cluster` has grouped them; before that, it is the input's own. `None` if it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     pub screen_time_ns: u64,
     /// When it was on screen: pairs of the first and the last time, as a player shows them.
     /// Results of earlier versions have timestamps.
