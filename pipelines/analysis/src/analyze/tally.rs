@@ -277,6 +277,7 @@ impl Tracked {
             .filter(|(name, _)| track.name.as_ref() == Some(name));
         WholeTrack {
             summary: TrackSummary {
+                person: None,
                 distance: distance.map(|(_, distance)| distance),
                 screen_time_ns: covered(&spans),
                 appearances: spans.iter().map(|s| [s.first, s.last]).collect(),
