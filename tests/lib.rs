@@ -10,6 +10,7 @@ use face_gallery::{Gallery, ModelId, Row};
 use face_meta::Face;
 use gst::prelude::*;
 
+pub mod crossing;
 pub mod feed;
 pub mod made;
 pub mod overload;
@@ -152,6 +153,11 @@ impl Running {
         let pipeline = gst::parse::launch(description)?
             .downcast::<gst::Pipeline>()
             .map_err(|_| anyhow!("no pipeline"))?;
+        Self::of(pipeline)
+    }
+
+    /// The same for a pipeline that was built by hand.
+    pub fn of(pipeline: gst::Pipeline) -> Result<Self> {
         let said = Said::default();
         let heard = said.clone();
         let bus = pipeline.bus().context("no bus")?;
