@@ -7,6 +7,7 @@ mod crowd;
 mod errors;
 mod expression;
 mod flight;
+mod footage;
 mod formats;
 mod galleries;
 mod gallery_watch;
