@@ -25,6 +25,8 @@ use actor::{PANE, Pane, Sway};
 pub struct Face {
     /// Index of the person.
     pub person: usize,
+    /// How often they had left the picture before.
+    pub visit: usize,
     pub rect: Rect,
     /// The part of the box that nobody and nothing hides, 0 to 1.
     pub visible: f64,
@@ -34,8 +36,11 @@ pub struct Face {
 pub struct Footage {
     /// H.264 in MP4.
     pub video: PathBuf,
-    /// MOTChallenge text. Faces of which less than [`SEEN`] is visible have the flag 0.
+    /// MOTChallenge text with one id per person. Faces of which less than [`SEEN`] is visible have
+    /// the flag 0.
     pub truth: PathBuf,
+    /// The same with another id for each visit of a person: what a tracker can know.
+    pub visits: PathBuf,
     /// By frame.
     pub faces: Vec<Vec<Face>>,
 }
@@ -249,10 +254,14 @@ pub fn make(scene: &Scene, cast: &[Person], folder: &Path) -> Result<Footage> {
         .map(|(frame, places)| truth(scene, &actors, places, &walls, frame))
         .collect();
     let truth = folder.join(format!("{}.txt", scene.name));
-    std::fs::write(&truth, text(&faces))?;
+    std::fs::write(&truth, text(&faces, |face| face.person + 1))?;
+    let visits = folder.join(format!("{}.visits.txt", scene.name));
+    let visit = |face: &Face| 100 * (face.person + 1) + face.visit;
+    std::fs::write(&visits, text(&faces, visit))?;
     Ok(Footage {
         video,
         truth,
+        visits,
         faces,
     })
 }
@@ -425,6 +434,7 @@ fn truth(
         if visible > 0.0 {
             faces.push(Face {
                 person,
+                visit: actor.way.visit(frame as f64 / f64::from(scene.rate)),
                 rect: *rect,
                 visible,
             });
@@ -433,21 +443,17 @@ fn truth(
     faces
 }
 
-fn text(faces: &[Vec<Face>]) -> String {
+fn text(faces: &[Vec<Face>], id: impl Fn(&Face) -> usize) -> String {
     let mut text = String::new();
     for (frame, faces) in (1..).zip(faces) {
-        for Face {
-            person,
-            rect,
-            visible,
-        } in faces
-        {
+        for face in faces {
+            let Face { rect, visible, .. } = face;
             let flag = u8::from(*visible >= SEEN);
             let (x, y) = (rect.x + 1.0, rect.y + 1.0);
             let _ = writeln!(
                 text,
                 "{frame},{},{x:.2},{y:.2},{:.2},{:.2},{flag},1,{visible:.3}",
-                person + 1,
+                id(face),
                 rect.w,
                 rect.h
             );

@@ -54,9 +54,11 @@ fn faces_are_where_the_truth_says() {
     assert!(seen >= 40 && hidden >= 5, "{seen} {hidden}");
     // Some of them sway, and some are small.
     assert!(found * 10 >= seen * 9, "{found} of {seen}");
-    let text = std::fs::read_to_string(&footage.truth).expect("written");
     let boxes: usize = footage.faces.iter().map(Vec::len).sum();
-    assert_eq!(text.lines().count(), boxes);
+    for truth in [&footage.truth, &footage.visits] {
+        let text = std::fs::read_to_string(truth).expect("written");
+        assert_eq!(text.lines().count(), boxes);
+    }
 }
 
 #[test]
