@@ -3,7 +3,7 @@
 
 mod file;
 mod images;
-mod scan;
+pub(crate) mod scan;
 mod strangers;
 pub mod watch;
 

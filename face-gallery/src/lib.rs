@@ -1,6 +1,7 @@
 //! Recognises people by their faces.
 //!
 //! - this module: the gallery, its file and its search ([`Gallery`])
+//! - [`archive`]: where somebody was seen, among millions of tracks
 //! - [`vote`]: turns neighbours into a name, and is the only place that does
 //! - [`confidence`]: how likely a name is to be right
 //! - [`rivals`]: names several faces at once, each person only once
@@ -11,6 +12,7 @@
 //! - [`verify`]: finds doubtful entries in a gallery
 //! - [`watch`]: shares galleries between users and watches their files
 
+pub mod archive;
 pub mod confidence;
 pub mod edit;
 pub mod evidence;
