@@ -7,6 +7,7 @@
 //! - [`enroll`]: turns photos into embeddings
 //! - [`evaluate`]: compares results with labels
 //! - [`report`]: shows results on a page
+//! - [`search`]: finds where a face was seen
 //! - [`forget`]: removes a person from files
 //! - [`gallery`]: writes galleries like all other files
 //! - [`media`]: pictures and videos among other files
@@ -22,4 +23,5 @@ pub mod gallery;
 pub mod media;
 pub mod record;
 pub mod report;
+pub mod search;
 pub mod speed;

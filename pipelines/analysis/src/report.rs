@@ -1,7 +1,7 @@
 //! Shows the results in a folder on one page for a browser.
 
 pub mod load;
-mod media;
+pub mod media;
 pub mod model;
 pub mod page;
 mod spans;

@@ -16,6 +16,7 @@ mod live;
 mod models;
 mod report;
 mod run;
+mod search;
 mod top;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ enum Command {
     Report(report::Args),
     Evaluate(evaluate::Args),
     Forget(forget::Args),
+    Search(search::Args),
     Run(run::Args),
     Live(live::Args),
     Top(top::Args),
@@ -116,6 +118,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Report(args) => report::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Forget(args) => forget::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Live(args) => live::run(&args),
         Command::Top(args) => top::run(&args),

@@ -16,7 +16,7 @@ use super::thumbnails::Thumbnails;
 use crate::record;
 use face_parts::ui;
 
-const CSS: &str = include_str!("../../templates/report.css");
+pub const CSS: &str = include_str!("../../templates/report.css");
 const JS: &str = include_str!("../../templates/report.js");
 
 #[derive(Template)]
@@ -397,7 +397,7 @@ fn script_safe(json: &str) -> String {
 
 /// Permits nothing from the network, and only the page's own scripts and styles. Videos and
 /// pictures may come from files.
-fn policy() -> String {
+pub fn policy() -> String {
     let hash = |text: &str| {
         let hash = Sha256::digest(text.as_bytes());
         format!("'sha256-{}'", glib::base64_encode(&hash))
