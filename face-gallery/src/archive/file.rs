@@ -131,11 +131,12 @@ fn encode(batch: &BatchRef, dimensions: usize) -> io::Result<Vec<u8>> {
 
 impl Archive {
     /// Appends batches to the file at `path`, from which this was read, and cuts off what an earlier
-    /// writer left unfinished. This archive does not see them. The caller holds the file's lock.
+    /// writer left unfinished. This archive does not
+    /// search them. The caller holds the file's lock.
     ///
     /// # Errors
     /// If they cannot be written; then the file is as it was.
-    pub fn append(&self, path: &Path, batches: &[BatchRef]) -> io::Result<()> {
+    pub fn append(&mut self, path: &Path, batches: &[BatchRef]) -> io::Result<()> {
         let file = File::options().write(true).open(path)?;
         file.set_len(self.end)?;
         let mut end = self.end;
@@ -146,9 +147,10 @@ impl Archive {
             Ok(())
         });
         let written = written.and_then(|()| file.sync_data());
-        if written.is_err() {
+        match written {
+            Ok(()) => self.end = end,
             // A full disk takes nothing more, but gives back.
-            let _ = file.set_len(self.end);
+            Err(_) => drop(file.set_len(self.end)),
         }
         written
     }
@@ -239,10 +241,7 @@ pub fn open(path: &Path) -> Result<Archive, Error> {
         rows += count as usize;
         at = end;
     }
-    let fixed = read_numbers(&file, &numbers).map_err(unreadable)?;
-    if !scan::all_unit(&fixed, dimensions) {
-        return Err(damaged("some embeddings are no vectors of length 1"));
-    }
+    let fixed = read_numbers(&file, &numbers, dimensions).map_err(unreadable)?;
     let mut archive = Archive {
         model: ModelId {
             name: header.model,
@@ -261,7 +260,7 @@ pub fn open(path: &Path) -> Result<Archive, Error> {
 }
 
 /// Reads the 16-bit numbers of all batches, with several threads.
-fn read_numbers(file: &File, batches: &[Numbers]) -> io::Result<Vec<i16>> {
+fn read_numbers(file: &File, batches: &[Numbers], dimensions: usize) -> io::Result<Vec<i16>> {
     let total: usize = batches.iter().map(|batch| batch.count).sum();
     let mut fixed: Vec<i16> = Vec::new();
     fixed.try_reserve_exact(total).map_err(io::Error::other)?;
@@ -283,7 +282,7 @@ fn read_numbers(file: &File, batches: &[Numbers]) -> io::Result<Vec<i16>> {
             batches = rest;
             let (part, rest) = std::mem::take(&mut left).split_at_mut(count);
             left = rest;
-            threads.push(scope.spawn(move || read_part(file, own, part)));
+            threads.push(scope.spawn(move || read_part(file, own, part, dimensions)));
         }
         threads.into_iter().try_for_each(|thread| {
             let lost = |_| Err(io::Error::other("a thread that reads has failed"));
@@ -293,18 +292,24 @@ fn read_numbers(file: &File, batches: &[Numbers]) -> io::Result<Vec<i16>> {
     Ok(fixed)
 }
 
-fn read_part(file: &File, batches: &[Numbers], mut part: &mut [i16]) -> io::Result<()> {
+fn read_part(
+    file: &File,
+    batches: &[Numbers],
+    mut part: &mut [i16],
+    dimensions: usize,
+) -> io::Result<()> {
     for batch in batches {
         let (own, rest) = std::mem::take(&mut part).split_at_mut(batch.count);
         part = rest;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(own);
         file.read_exact_at(bytes, batch.start)?;
-        if crc32fast::hash(bytes) != batch.crc {
-            let text = "the embeddings of a batch are not what was written";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+        let same = crc32fast::hash(bytes) == batch.crc;
         if cfg!(target_endian = "big") {
             own.iter_mut().for_each(|v| *v = i16::from_le(*v));
+        }
+        if !same || !scan::all_unit(own, dimensions) {
+            let text = "the embeddings of a batch are not what was written";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
     }
     Ok(())

@@ -74,7 +74,7 @@ fn brute(archive: &Archive, query: &[f32], k: usize, within: f64) -> Vec<Found> 
 fn it_grows_by_appending_and_finds_the_nearest() {
     let (_folder, path) = write(&[batch("a", 0..5), batch("empty", 0..0)]);
     let first = fs::read(&path).expect("written");
-    let archive = Archive::open(&path).expect("readable");
+    let mut archive = Archive::open(&path).expect("readable");
     let (label, rows) = batch("b", 5..300);
     let new = BatchRef {
         label: &label,
@@ -118,7 +118,7 @@ fn dropped_batches_are_not_found() {
 fn an_unfinished_batch_is_left_out_and_then_cut_off() {
     let (_folder, path) = write(&[batch("a", 0..5)]);
     let whole = fs::read(&path).expect("written");
-    let archive = Archive::open(&path).expect("readable");
+    let mut archive = Archive::open(&path).expect("readable");
     let (label, rows) = batch("b", 5..9);
     let new = || BatchRef {
         label: &label,
@@ -129,7 +129,7 @@ fn an_unfinished_batch_is_left_out_and_then_cut_off() {
     let longer = fs::read(&path).expect("written");
     for length in whole.len()..longer.len() {
         fs::write(&path, &longer[..length]).expect("writable");
-        let archive = Archive::open(&path).expect("readable");
+        let mut archive = Archive::open(&path).expect("readable");
         assert_eq!(archive.len(), 5, "{length}");
         assert_eq!(archive.is_torn().expect("readable"), length > whole.len());
         archive.append(&path, &[new()]).expect("writable");

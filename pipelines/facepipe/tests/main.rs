@@ -23,3 +23,4 @@ mod pages;
 mod persons;
 mod report;
 mod run;
+mod search;

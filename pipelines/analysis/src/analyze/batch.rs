@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::inputs::{self, Input};
 use super::{Analyzer, Ended, Lock, Options};
 use crate::record::{self, Person, Summary};
+use crate::search;
 
 /// What to analyse, and how.
 pub struct Batch<'a> {
@@ -144,6 +145,9 @@ pub fn analyze_all(batch: &Batch) -> Result<Vec<AnalyzedInput>> {
     }
     if !tasks.is_empty() {
         work(batch, &analyzer, tasks, &mut analyzed);
+        if let Err(error) = search::bring_up_to_date(batch.output) {
+            tell!("analyze: {}", ui::causes(&error));
+        }
     }
     Ok(analyzed)
 }

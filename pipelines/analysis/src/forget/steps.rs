@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use face_gallery::Gallery;
 use face_live::control;
+use face_parts::lock::FileLock;
 use face_parts::output;
 use face_parts::ui::{self, DelayedProgress};
 use serde::Serialize;
@@ -17,6 +18,7 @@ use super::results::{self, ForgottenInput};
 use super::running::{Running, Told};
 use super::{Edited, Forgetting, Removed, lines};
 use crate::analyze::Lock;
+use crate::search;
 
 /// How often to look for files that were closed while others were edited.
 const MOST_ROUNDS: usize = 5;
@@ -230,6 +232,13 @@ impl<'a> Walk<'a> {
         }
         let forgotten = results::input(path, &mut self.forgetting)?;
         let removed = forgotten.removed.clone();
+        let index = folder.join(search::FILE);
+        if removed != Removed::default() && !self.whereabouts.dry_run && index.is_file() {
+            // It is made again when somebody searches. Its lock keeps a search from writing what it had
+            // read before.
+            let _lock = FileLock::take(&index)?;
+            self.forgetting.remove_file(&folder, search::FILE)?;
+        }
         self.inputs
             .entry(folder)
             .or_default()

@@ -1,6 +1,6 @@
 //! The index of a folder of results: an archive of the embeddings of all its tracks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufWriter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub fn films(results: &Path) -> Result<BTreeMap<String, String>> {
 /// Opens the index of a folder, and adds the films that it lacks. `problems` gets the films that cannot
 /// be read.
 pub fn open(results: &Path, problems: &mut Vec<String>) -> Result<Shelf> {
-    let mut films = films(results)?;
+    let films = films(results)?;
     if films.is_empty() {
         bail!(
             "there are no results of `facepipe analyze` in {}",
@@ -77,12 +77,12 @@ pub fn open(results: &Path, problems: &mut Vec<String>) -> Result<Shelf> {
     {
         return Ok(shelf(archive, None));
     }
-    match update(&path, results, &mut films, problems) {
+    match update(&path, results, &films, problems) {
         Ok(archive) => Ok(shelf(archive, None)),
         Err(error) if is_read_only(&error) => {
             let file = tempfile::NamedTempFile::new().context("a temporary index")?;
             let temporary = file.into_temp_path();
-            let archive = rebuild(&temporary, results, &mut films, problems)?;
+            let archive = rebuild(&temporary, results, &films, problems)?;
             Ok(shelf(archive, Some(temporary)))
         }
         Err(error) => Err(error),
@@ -141,21 +141,21 @@ fn is_complete(archive: &Archive, films: &BTreeMap<String, String>) -> bool {
 fn update(
     path: &Path,
     results: &Path,
-    films: &mut BTreeMap<String, String>,
+    films: &BTreeMap<String, String>,
     problems: &mut Vec<String>,
 ) -> Result<Archive> {
     let _lock = FileLock::take(path)?;
     // Somebody else may have done it meanwhile.
-    let Some(archive) = usable(path, films) else {
+    let Some(mut archive) = usable(path, films) else {
         return rebuild(path, results, films, problems);
     };
     if archive.unused() > archive.len().max(MOST_UNUSED) {
         return rebuild(path, results, films, problems);
     }
-    let known: Vec<&str> = archive.batches().iter().map(|b| b.label.as_str()).collect();
+    let known: BTreeSet<&str> = archive.batches().iter().map(|b| b.label.as_str()).collect();
     let missing: Vec<String> = films
         .keys()
-        .filter(|film| !known.contains(&film.as_str()))
+        .filter(|film| !known.contains(film.as_str()))
         .cloned()
         .collect();
     for some in missing.chunks(AT_ONCE) {
@@ -172,8 +172,6 @@ fn update(
             return rebuild(path, results, films, problems);
         }
         let batches: Vec<BatchRef> = read.iter().map(Film::batch).collect();
-        // The archive knows where its last whole batch ended when it was opened.
-        let archive = Archive::open(path)?;
         archive
             .append(path, &batches)
             .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -254,7 +252,7 @@ fn film_of(
 fn rebuild(
     path: &Path,
     results: &Path,
-    films: &mut BTreeMap<String, String>,
+    films: &BTreeMap<String, String>,
     problems: &mut Vec<String>,
 ) -> Result<Archive> {
     problems.clear();
