@@ -2,7 +2,9 @@
 //! ECCV 2022): detections of low confidence continue tracks, but do not begin them.
 
 use crate::kalman::HeightFilter;
-use crate::tracker::{Detection, Ended, Params, Step, Track, TrackSet, Tracker};
+use crate::sight::{Eyes, Sight};
+use crate::tracker::pairs::Overlaps;
+use crate::tracker::{Detection, Ended, Params, Scene, Step, Track, TrackSet, Tracker};
 use face_meta::assignment::assign;
 
 /// Confidence from which a detection is good enough to begin a track.
@@ -31,15 +33,16 @@ fn is_low(detection: &Detection) -> bool {
 }
 
 /// An association in progress.
-struct Association<'a> {
+struct Association<'a, 'e> {
     tracks: &'a [Track<HeightFilter>],
-    detections: &'a [Detection],
+    sight: &'a Sight<'e>,
+    time: u64,
     track_taken: Vec<bool>,
     detection_taken: Vec<bool>,
     pairs: Vec<(usize, usize)>,
 }
 
-impl Association<'_> {
+impl Association<'_, '_> {
     /// Pairs the remaining tracks with detections of one kind.
     fn stage(
         &mut self,
@@ -47,15 +50,25 @@ impl Association<'_> {
         track: impl Fn(&Track<HeightFilter>) -> bool,
         detection: impl Fn(&Detection) -> bool,
     ) {
+        let detections = self.sight.detections();
         let rows: Vec<usize> = (0..self.tracks.len())
             .filter(|&t| !self.track_taken[t] && track(&self.tracks[t]))
             .collect();
-        let columns: Vec<usize> = (0..self.detections.len())
-            .filter(|&d| !self.detection_taken[d] && detection(&self.detections[d]))
+        let columns: Vec<usize> = (0..detections.len())
+            .filter(|&d| !self.detection_taken[d] && detection(&detections[d]))
             .collect();
-        for (r, c) in assign(rows.len(), columns.len(), -min_iou, |r, c| {
-            let rect = &self.detections[columns[c]].rect;
-            -self.tracks[rows[r]].predicted().iou(rect)
+        let overlaps = Overlaps::new(
+            rows.iter().map(|&t| self.tracks[t].predicted()),
+            columns.iter().map(|&d| &detections[d].rect),
+            min_iou,
+        );
+        for (r, c) in assign(rows.len(), columns.len(), 0.0, |r, c| {
+            let Some(iou) = overlaps.get(r, c) else {
+                return f64::INFINITY;
+            };
+            let (track, d) = (&self.tracks[rows[r]], columns[c]);
+            let doubtful = overlaps.is_doubtful(r, c);
+            track.doubt(self.sight, d, doubtful, self.time) - iou
         }) {
             let (t, d) = (rows[r], columns[c]);
             self.track_taken[t] = true;
@@ -65,12 +78,13 @@ impl Association<'_> {
     }
 }
 
-fn associate(tracks: &[Track<HeightFilter>], detections: &[Detection]) -> Vec<(usize, usize)> {
+fn associate(tracks: &[Track<HeightFilter>], sight: &Sight, time: u64) -> Vec<(usize, usize)> {
     let mut association = Association {
         tracks,
-        detections,
+        sight,
+        time,
         track_taken: vec![false; tracks.len()],
-        detection_taken: vec![false; detections.len()],
+        detection_taken: vec![false; sight.detections().len()],
         pairs: Vec::new(),
     };
     association.stage(MIN_IOU_CONFIRMED, Track::is_confirmed, is_high);
@@ -92,15 +106,15 @@ impl ByteTrack {
 }
 
 impl Tracker for ByteTrack {
-    fn step(
-        &mut self,
-        detections: &[Detection],
-        examined: bool,
-        time: u64,
-        params: &Params,
-    ) -> Step {
-        self.0
-            .step(detections, examined, time, params, associate, is_high)
+    fn follow(&mut self, scene: &Scene, params: &Params, eyes: &mut dyn Eyes) -> Step {
+        let time = scene.time;
+        self.0.follow(
+            scene,
+            params,
+            eyes,
+            |tracks, sight| associate(tracks, sight, time),
+            is_high,
+        )
     }
 
     fn finish(&mut self) -> Vec<Ended> {

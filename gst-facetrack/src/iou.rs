@@ -1,8 +1,9 @@
 //! The simplest tracker: greedy matching of this frame's boxes with the last frame's, by overlap.
 
-use crate::tracker::{
-    Detection, Ended, MOST_DETECTIONS, Params, Step, Tracked, Tracker, is_usable,
-};
+use crate::kalman::limited;
+use crate::sight::Eyes;
+use crate::tracker::place::{counted, distance, same_face};
+use crate::tracker::{Detection, Ended, Params, Scene, Step, Tracked, Tracker};
 use face_meta::geometry::Rect;
 
 struct Track {
@@ -33,15 +34,19 @@ impl Iou {
         }
     }
 
-    /// The track of each detection. Pairs must overlap more than the threshold; the best are
-    /// matched first.
+    /// The track of each detection. Pairs must overlap more than the threshold, or sit on one face; the
+    /// best are matched first.
     fn matched(&self, detections: &[(usize, Detection)], threshold: f64) -> Vec<Option<usize>> {
         let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
         for (d, (_, detection)) in detections.iter().enumerate() {
+            let rect = limited(&detection.rect);
             for (t, track) in self.tracks.iter().enumerate() {
                 let iou = track.rect.iou(&detection.rect);
                 if iou > threshold {
                     pairs.push((iou, t, d));
+                } else if same_face(&limited(&track.rect), &rect) {
+                    // After all that overlap enough.
+                    pairs.push((-distance(&limited(&track.rect), &rect), t, d));
                 }
             }
         }
@@ -78,22 +83,14 @@ impl Iou {
 }
 
 impl Tracker for Iou {
-    fn step(
-        &mut self,
-        detections: &[Detection],
-        examined: bool,
-        time: u64,
-        params: &Params,
-    ) -> Step {
-        if !examined && detections.is_empty() {
+    fn follow(&mut self, scene: &Scene, params: &Params, _: &mut dyn Eyes) -> Step {
+        let time = scene.time;
+        if !scene.examined && scene.detections.is_empty() {
             return self.skip(time, params.max_lost);
         }
-        let usable: Vec<(usize, Detection)> = detections
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|(_, detection)| is_usable(&detection.rect))
-            .take(MOST_DETECTIONS)
+        let usable: Vec<(usize, Detection)> = counted(scene.detections)
+            .into_iter()
+            .map(|d| (d, scene.detections[d]))
             .collect();
         let track_of = self.matched(&usable, params.iou_threshold);
         let mut before: Vec<Option<Track>> = self.tracks.drain(..).map(Some).collect();
@@ -171,11 +168,16 @@ mod tests {
 
     #[test]
     fn an_overlap_equal_to_the_threshold_is_too_small() {
-        let (mut tracker, params) = (Iou::new(1), Params::default());
+        let params = Params {
+            iou_threshold: 0.25,
+            ..Default::default()
+        };
+        let mut tracker = Iou::new(1);
         tracker.step(&[at(0.0, 0.0)], true, 0, &params);
-        let mut half = at(50.0, 0.0);
-        half.rect.w = 50.0;
-        let step = tracker.step(&[half], true, FRAME, &params);
+        // Too narrow to be the same face.
+        let mut quarter = at(50.0, 0.0);
+        quarter.rect.w = 25.0;
+        let step = tracker.step(&[quarter], true, FRAME, &params);
         assert_eq!(step.tracked[0].id, 2);
     }
 

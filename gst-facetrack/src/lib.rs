@@ -1,10 +1,12 @@
 //! The element `facetracker` and its association algorithms.
 
 mod bytetrack;
+pub mod descriptor;
 mod facetracker;
 mod iou;
 mod kalman;
 mod ocsort;
+mod sight;
 pub mod tracker;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

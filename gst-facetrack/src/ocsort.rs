@@ -2,7 +2,9 @@
 //! Tracking", CVPR 2023): SORT that trusts observations more than its filter's estimates.
 
 use crate::kalman::{AreaFilter, Motion};
-use crate::tracker::{Detection, Ended, Params, Step, Track, TrackSet, Tracker};
+use crate::sight::{Eyes, Sight};
+use crate::tracker::pairs::Overlaps;
+use crate::tracker::{Ended, Params, Scene, Step, Track, TrackSet, Tracker};
 use face_meta::assignment::assign;
 use face_meta::geometry::{Point, Rect};
 use std::collections::VecDeque;
@@ -124,16 +126,22 @@ fn buffered(rect: &Rect) -> Rect {
     )
 }
 
-fn associate(tracks: &[Track<ObservedMotion>], detections: &[Detection]) -> Vec<(usize, usize)> {
+fn associate(tracks: &[Track<ObservedMotion>], sight: &Sight, time: u64) -> Vec<(usize, usize)> {
+    let detections = sight.detections();
     // First by predicted box and direction. The paper's code also weights the direction by the
     // detection's confidence, which says nothing about where a face came from.
+    let overlaps = Overlaps::new(
+        tracks.iter().map(Track::predicted),
+        detections.iter().map(|detection| &detection.rect),
+        MIN_IOU,
+    );
     let mut pairs = assign(tracks.len(), detections.len(), 0.0, |t, d| {
-        let (track, rect) = (&tracks[t], &detections[d].rect);
-        let iou = track.predicted().iou(rect);
-        if iou < MIN_IOU {
+        let Some(iou) = overlaps.get(t, d) else {
             return f64::INFINITY;
-        }
-        -iou - INERTIA * track.motion().consistency(rect)
+        };
+        let (track, rect) = (&tracks[t], &detections[d].rect);
+        let doubt = track.doubt(sight, d, overlaps.is_doubtful(t, d), time);
+        doubt - iou - INERTIA * track.motion().consistency(rect)
     });
 
     // Then observation-centric recovery (OCR) for the rest: by the last observation, for faces that
@@ -148,8 +156,12 @@ fn associate(tracks: &[Track<ObservedMotion>], detections: &[Detection]) -> Vec<
         detections_left.len(),
         -MIN_IOU,
         |t, d| {
-            let last = buffered(tracks[tracks_left[t]].observed());
-            -last.iou(&buffered(&detections[detections_left[d]].rect))
+            let (track, d) = (&tracks[tracks_left[t]], detections_left[d]);
+            let iou = buffered(track.observed()).iou(&buffered(&detections[d].rect));
+            if iou <= MIN_IOU || !track.may_be(sight, d, time) {
+                return f64::INFINITY;
+            }
+            -iou
         },
     );
     pairs.extend(
@@ -170,15 +182,15 @@ impl OcSort {
 }
 
 impl Tracker for OcSort {
-    fn step(
-        &mut self,
-        detections: &[Detection],
-        examined: bool,
-        time: u64,
-        params: &Params,
-    ) -> Step {
-        self.0
-            .step(detections, examined, time, params, associate, |_| true)
+    fn follow(&mut self, scene: &Scene, params: &Params, eyes: &mut dyn Eyes) -> Step {
+        let time = scene.time;
+        self.0.follow(
+            scene,
+            params,
+            eyes,
+            |tracks, sight| associate(tracks, sight, time),
+            |_| true,
+        )
     }
 
     fn finish(&mut self) -> Vec<Ended> {

@@ -6,8 +6,15 @@
 use crate::bytetrack::ByteTrack;
 use crate::iou::Iou;
 use crate::ocsort::OcSort;
+use crate::sight::{Blind, Eyes};
 use face_meta::geometry::Rect;
 
+#[cfg(test)]
+mod appearance;
+#[cfg(test)]
+mod painted;
+pub(crate) mod pairs;
+pub(crate) mod place;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -29,6 +36,20 @@ pub struct Detection {
     pub rect: Rect,
     /// 0..=1.
     pub confidence: f64,
+}
+
+/// A frame, as trackers see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scene<'a> {
+    /// Only the first [`MOST_DETECTIONS`] with a finite, non-empty box count.
+    pub detections: &'a [Detection],
+    /// False for a frame that no detector examined. Such a frame has no detections, and that does not
+    /// count as a miss.
+    pub examined: bool,
+    /// In ns.
+    pub time: u64,
+    /// Width and height in pixels, if known: a face that was lost is not predicted outside.
+    pub size: Option<(f64, f64)>,
 }
 
 /// The result of a step for one face.
@@ -81,33 +102,58 @@ pub struct Params {
     pub max_lost: u64,
     /// How long a face that is no longer found is still reported at predicted positions, in ns.
     pub max_predicted: u64,
+    /// Which faces are compared by what they look like.
+    pub appearance: Appearance,
+}
+
+/// When faces are compared by what they look like, if the tracker can see them ([`Eyes`]).
+/// [`Algorithm::Iou`] never compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Appearance {
+    /// Where their places leave a doubt.
+    #[default]
+    Auto,
+    None,
+    /// On every frame.
+    Always,
 }
 
 impl Default for Params {
     fn default() -> Self {
         Self {
             iou_threshold: 0.5,
-            max_lost: 1_000_000_000,
+            max_lost: 3_000_000_000,
             max_predicted: 250_000_000,
+            appearance: Appearance::default(),
         }
     }
 }
 
 /// Gives the faces of a video ids that stay the same. Deterministic.
 pub trait Tracker: Send {
-    /// Processes the next frame's detections. Only the first [`MOST_DETECTIONS`] with a finite,
-    /// non-empty box count. Each of them appears once in the result (except with
-    /// [`Algorithm::ByteTrack`]).
+    /// Processes the next frame. Of detections that sit on one face ([`place::same_face`]) the most
+    /// confident counts. Each that counts appears once in the result (except with
+    /// [`Algorithm::ByteTrack`]), and no two boxes of the result sit on one face.
     ///
-    /// `examined` is false for a frame that no detector examined. Such a frame has no detections,
-    /// and that does not count as a miss.
+    /// `eyes` see this frame.
+    fn follow(&mut self, scene: &Scene, params: &Params, eyes: &mut dyn Eyes) -> Step;
+
+    /// [`follow`](Self::follow) without seeing the frame or knowing its size.
     fn step(
         &mut self,
         detections: &[Detection],
         examined: bool,
         time: u64,
         params: &Params,
-    ) -> Step;
+    ) -> Step {
+        let scene = Scene {
+            detections,
+            examined,
+            time,
+            size: None,
+        };
+        self.follow(&scene, params, &mut Blind)
+    }
 
     /// Ends all tracks. For a flush, the end of the stream or a discontinuity.
     fn finish(&mut self) -> Vec<Ended>;

@@ -11,8 +11,10 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::Algorithm;
-use crate::tracker::{self, Detection, Ended, Params, Tracker};
+use super::eyes::{BufferEyes, Sampling};
+use super::{Algorithm, Appearance};
+use crate::sight::Blind;
+use crate::tracker::{self, Detection, Ended, Params, Scene, Tracker};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -48,6 +50,9 @@ struct State {
     first_id: u64,
     /// Width and height of the frames.
     size: (u32, u32),
+    /// What the frames are like, if their pixels can be read.
+    info: Option<gst_video::VideoInfo>,
+    sampling: Sampling,
     shape: Option<face_meta::Shape>,
     /// How far time advances for a buffer without a timestamp, in ns.
     frame_duration: u64,
@@ -79,6 +84,8 @@ impl State {
             algorithm,
             first_id,
             size: (0, 0),
+            info: None,
+            sampling: Sampling::default(),
             shape: None,
             frame_duration: 40 * MILLISECOND,
             time: None,
@@ -132,10 +139,21 @@ impl State {
                 confidence: face.confidence.unwrap_or(1.0),
             })
             .collect();
-        let examined = face_meta::examined(buffer).unwrap_or(true);
-        let step = self
-            .tracker
-            .step(&detections, examined, time, &settings.params);
+        let (width, height) = self.size;
+        let scene = Scene {
+            detections: &detections,
+            examined: face_meta::examined(buffer).unwrap_or(true),
+            time,
+            size: Some((width.into(), height.into())),
+        };
+        let params = &settings.params;
+        let step = match &self.info {
+            Some(info) => {
+                let mut eyes = BufferEyes::new(buffer, info, &mut self.sampling);
+                self.tracker.follow(&scene, params, &mut eyes)
+            }
+            None => self.tracker.follow(&scene, params, &mut Blind),
+        };
         ended.extend(step.ended);
         let mut predicted = Vec::new();
         for tracked in step.tracked {
@@ -167,6 +185,17 @@ impl State {
         }
         ended
     }
+}
+
+/// What frames of these caps are like, if their pixels can be read: raw video in system memory.
+fn readable(caps: &gst::CapsRef) -> Option<gst_video::VideoInfo> {
+    let system = caps.features(0).is_none_or(|features| {
+        !features.is_any()
+            && features
+                .iter()
+                .all(|f| f == "memory:SystemMemory" || f == "meta:GstVideoOverlayComposition")
+    });
+    system.then(|| gst_video::VideoInfo::from_caps(caps).ok())?
 }
 
 impl FaceTracker {
@@ -241,6 +270,14 @@ impl ObjectImpl for FaceTracker {
                     .default_value(defaults.iou_threshold)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecEnum::builder_with_default("appearance", Appearance::default())
+                    .nick("Appearance")
+                    .blurb(
+                        "When faces are compared by what they look like; only for video in system memory, \
+                         and not with algorithm=iou",
+                    )
+                    .mutable_playing()
+                    .build(),
                 milliseconds(
                     "max-lost",
                     "Longest loss",
@@ -276,6 +313,9 @@ impl ObjectImpl for FaceTracker {
         let nanoseconds = || u64::from(value.get::<u32>().unwrap_or_default()) * MILLISECOND;
         match pspec.name() {
             "algorithm" => settings.algorithm = value.get().unwrap_or_default(),
+            "appearance" => {
+                settings.params.appearance = value.get::<Appearance>().unwrap_or_default().into();
+            }
             "iou-threshold" => settings.params.iou_threshold = value.get().unwrap_or_default(),
             "first-track-id" => settings.first_track_id = value.get().unwrap_or(1),
             "max-lost" => settings.params.max_lost = nanoseconds(),
@@ -291,6 +331,7 @@ impl ObjectImpl for FaceTracker {
         let settings = *self.settings.lock();
         match pspec.name() {
             "algorithm" => settings.algorithm.to_value(),
+            "appearance" => Appearance::from(settings.params.appearance).to_value(),
             "iou-threshold" => settings.params.iou_threshold.to_value(),
             "first-track-id" => settings.first_track_id.to_value(),
             "max-lost" => ((settings.params.max_lost / MILLISECOND) as u32).to_value(),
@@ -360,6 +401,7 @@ impl BaseTransformImpl for FaceTracker {
             side("height").ok_or_else(unusable)?,
         );
         state.shape = face_meta::Shape::read(structure);
+        state.info = readable(incaps);
         if let Ok(rate) = structure.get::<gst::Fraction>("framerate")
             && rate.numer() > 0
             && rate.denom() > 0

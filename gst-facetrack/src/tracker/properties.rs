@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use face_meta::geometry::Rect;
 use proptest::prelude::*;
 
+use super::place::{counted, same_face};
 use super::{Algorithm, Detection, MOST_DETECTIONS, MOST_TRACKS, Params, create, is_usable};
 use crate::kalman::{AreaFilter, HeightFilter, Motion, limited};
 use face_meta::assignment::assign;
@@ -74,7 +75,7 @@ prop_compose! {
         max_lost in prop_oneof![Just(0), Just(1_000_000_000), any::<u64>()],
         max_predicted in prop_oneof![Just(0), Just(250_000_000), any::<u64>()],
     ) -> Params {
-        Params { iou_threshold, max_lost, max_predicted }
+        Params { iou_threshold, max_lost, max_predicted, ..Params::default() }
     }
 }
 
@@ -155,16 +156,22 @@ proptest! {
                 }
                 let detected: HashSet<usize> =
                     step.tracked.iter().filter_map(|t| t.detection).collect();
-                let usable = frame.detections.iter().filter(|d| is_usable(&d.rect)).count();
-                prop_assert!(detected.len() <= usable);
+                let counted = counted(&frame.detections).len();
+                prop_assert!(detected.len() <= counted);
                 if algorithm != Algorithm::ByteTrack {
-                    prop_assert_eq!(detected.len(), usable);
+                    prop_assert_eq!(detected.len(), counted);
+                }
+                let rects: Vec<Rect> = step.tracked.iter().map(|t| limited(&t.rect)).collect();
+                for (i, a) in rects.iter().enumerate() {
+                    for b in &rects[..i] {
+                        prop_assert!(!same_face(a, b), "two boxes on one face: {step:?}");
+                    }
                 }
                 for over in &step.ended {
                     prop_assert!(over.first_seen <= over.last_seen);
                     prop_assert!(ended.insert(over.id), "ended twice: {over:?}");
                 }
-                prop_assert!(tracker.next_id() - before <= usable as u64);
+                prop_assert!(tracker.next_id() - before <= counted as u64);
             }
             let live = tracker.live();
             let rest = tracker.finish();
