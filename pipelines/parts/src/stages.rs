@@ -46,6 +46,12 @@ pub struct Options {
           value_parser = PossibleValuesParser::new(ALGORITHMS))]
     pub algorithm: String,
 
+    /// When faces are compared by what they look like as they are followed: where their places leave a
+    /// doubt, never, or on every frame
+    #[arg(long, default_value_t = Options::default().appearance,
+          value_parser = PossibleValuesParser::new(APPEARANCES))]
+    pub appearance: String,
+
     /// What finds faces: the preset `fast`, for cameras (yunet at 640 pixels), or `accurate`, for
     /// photographs and archives (centerface at 1600 pixels, many times slower); or a model: a name, or the
     /// path of an .onnx file
@@ -115,6 +121,7 @@ const RATES: RangeInclusive<f64> = 1e-6..=1.0;
 const AGE_GENDER_MODELS: &str = "dlib-age,dlib-gender";
 const EXPRESSION_MODEL: &str = "faceapi-expression";
 const ALGORITHMS: [&str; 3] = ["ocsort", "bytetrack", "iou"];
+const APPEARANCES: [&str; 3] = ["auto", "none", "always"];
 
 impl Default for Options {
     fn default() -> Self {
@@ -123,6 +130,7 @@ impl Default for Options {
             interval: 1,
             inference_size: None,
             algorithm: ALGORITHMS[0].into(),
+            appearance: APPEARANCES[0].into(),
             detector: "yunet".into(),
             model: "sface".into(),
             false_name_rate: None,
@@ -147,6 +155,7 @@ impl Options {
             interval,
             inference_size,
             algorithm,
+            appearance,
             detector,
             model,
             false_name_rate,
@@ -175,6 +184,9 @@ impl Options {
         }
         if let Some(rate) = false_name_rate {
             text += &format!(" rate {rate}");
+        }
+        if appearance != APPEARANCES[0] {
+            text += &format!(" {appearance}");
         }
         if *repeated_names {
             text += " repeated";
@@ -227,10 +239,14 @@ impl Options {
                 anyhow!("{distance} is not within 0 to 2"),
             ));
         }
-        let name = self.algorithm.as_str();
-        if !ALGORITHMS.contains(&name) {
-            let known = ALGORITHMS.join(", ");
-            return Err(("algorithm", anyhow!("`{name}` is not one of {known}")));
+        for (key, name, known) in [
+            ("algorithm", &self.algorithm, ALGORITHMS),
+            ("appearance", &self.appearance, APPEARANCES),
+        ] {
+            if !known.contains(&name.as_str()) {
+                let known = known.join(", ");
+                return Err((key, anyhow!("`{name}` is not one of {known}")));
+            }
         }
         Ok(())
     }
@@ -354,6 +370,7 @@ pub fn build_with(
     inference(&detector, options, extras.live)?;
     let tracker = make("facetracker")?;
     set(&tracker, "algorithm", &options.algorithm)?;
+    set(&tracker, "appearance", &options.appearance)?;
     let mut elements = vec![
         first.clone(),
         convert,
