@@ -3,6 +3,7 @@
 mod compare;
 pub mod confusion;
 pub mod cvat;
+pub mod hota;
 mod identity;
 mod input;
 pub mod measures;

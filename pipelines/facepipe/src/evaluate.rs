@@ -78,12 +78,18 @@ Measures, for each person and in total:
   MOTA            1 - (missed boxes + faces without a label + switches) / boxes
                   (CLEAR MOT, Bernardin and Stiefelhagen 2008)
   switches        how often a labelled track was matched with a different track than before
+  HOTA            square root of DetA times AssA, a mean over the overlaps 0.05, 0.10 to 0.95, like
+                  the next three, whatever --iou says (Luiten et al. 2021, as TrackEval computes it)
+  DetA            matches, as a share of all labelled boxes and faces
+  AssA            for a match: frames on which its two tracks match, as a share of the frames that
+                  have one of them; the mean over all matches
+  LocA            overlap of the matches
   age error       mean absolute error of the ages of matched faces, in years
   gender          share of the matched faces with the right gender
   expression      share of the matched faces with the right expression
-Precision, F1 and MOTA exist only in total: a face where nobody is labelled belongs to nobody.
-IDF1, MOTA and switches need a result with tracks, and all name measures one with names. A labelled
-track is a <track> in CVAT, or an id in MOTChallenge text; a person may have several.";
+Precision, F1, MOTA, HOTA, DetA and LocA exist only in total: a face where nobody is labelled belongs
+to nobody. IDF1, MOTA, switches and HOTA need a result with tracks, and all name measures one with
+names. A labelled track is a <track> in CVAT, or an id in MOTChallenge text; a person may have several.";
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse::<f64>().ok();

@@ -70,6 +70,40 @@ fn measures_are_those_of_motmetrics() {
 }
 
 #[test]
+fn hota_is_that_of_trackeval() {
+    let expected = fs::read_to_string(reference("hota.json")).expect("readable");
+    let expected: Value = serde_json::from_str(&expected).expect("JSON");
+    for (name, truth) in [("mosaic", "mosaic.xml"), ("pan", "pan.txt")] {
+        for option in [None, Some("--no-predicted")] {
+            let key = option.map_or(name.to_owned(), |option| format!("{name} {option}"));
+            let result = reference(&format!("{name}.jsonl"));
+            // Its thresholds are its own.
+            let options: Vec<&str> = ["--json", "--iou", "0.7"]
+                .into_iter()
+                .chain(option)
+                .collect();
+            let found = json(&evaluate(&result, &reference(truth), &options));
+            for (measure, pointer) in [
+                ("HOTA", "/tracking/hota"),
+                ("DetA", "/tracking/det_a"),
+                ("AssA", "/tracking/ass_a"),
+                ("LocA", "/tracking/loc_a"),
+            ] {
+                let value = found.pointer(pointer).and_then(Value::as_f64);
+                let value = value.expect("a number");
+                let expected = expected[&key][measure].as_f64().expect("a number");
+                assert!(
+                    (value - expected).abs() < 1e-5,
+                    "{key}, {measure}: {value}, TrackEval {expected}"
+                );
+            }
+            let person = &found["people"][0]["tracking"];
+            assert!(person["ass_a"].is_number() && person.get("hota").is_none());
+        }
+    }
+}
+
+#[test]
 fn people_add_up_and_the_table_says_the_same() {
     let (result, truth) = (reference("mosaic.jsonl"), reference("mosaic.xml"));
     let found = json(&evaluate(&result, &truth, &["--json"]));

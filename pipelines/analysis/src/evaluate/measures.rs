@@ -72,6 +72,14 @@ pub struct TrackMeasures {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mota: Option<f64>,
     pub switches: u64,
+    /// DetA and LocA, and thus HOTA, are those of all people together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hota: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub det_a: Option<f64>,
+    pub ass_a: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loc_a: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -97,8 +105,10 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 }
 
 impl Measures {
-    /// For a person, or for all people together if `faces`, the number of all faces, is given.
-    fn new(tally: &Tally, score: &Score, faces: Option<u64>) -> Self {
+    /// For a person, an index into `score.people`, or for all people together.
+    fn new(tally: &Tally, score: &Score, person: Option<usize>) -> Self {
+        let faces = person.is_none().then_some(score.faces);
+        let hota = score.hota.filter(|_| person.is_none());
         let has_names = score.faces_named > 0;
         let has_tracks = score.faces > 0 && score.faces_tracked == score.faces;
         Self {
@@ -129,6 +139,13 @@ impl Measures {
                     1.0 - errors as f64 / tally.boxes as f64
                 }),
                 switches: tally.switches,
+                hota: hota.map(|h| h.hota),
+                det_a: hota.map(|h| h.det_a),
+                ass_a: match person {
+                    Some(person) => score.association.get(&person).copied(),
+                    None => hota.map(|h| h.ass_a),
+                },
+                loc_a: hota.map(|h| h.loc_a),
             }),
             age: ratio(1, tally.ages).map(|_| AgeMeasures {
                 faces: tally.ages,
@@ -150,10 +167,11 @@ impl Measures {
 
 impl<'a> Evaluation<'a> {
     pub fn new(comparison: &Comparison<'a>, score: &'a Score) -> Self {
-        let mut people: Vec<(&String, &Tally)> = score.people.iter().zip(&score.tallies).collect();
+        let mut people: Vec<(usize, &String)> = score.people.iter().enumerate().collect();
         people.sort_by(|a, b| {
-            let by_boxes = b.1.boxes.cmp(&a.1.boxes);
-            by_boxes.then(b.1.named.cmp(&a.1.named)).then(a.0.cmp(b.0))
+            let [x, y] = [a, b].map(|(person, _)| &score.tallies[*person]);
+            let by_boxes = y.boxes.cmp(&x.boxes);
+            by_boxes.then(y.named.cmp(&x.named)).then(a.1.cmp(b.1))
         });
         Self {
             result: comparison.result,
@@ -162,12 +180,12 @@ impl<'a> Evaluation<'a> {
             frames: score.frames,
             frames_left_out: score.frames_left_out,
             frames_missing: score.frames_missing,
-            total: Measures::new(&score.total(), score, Some(score.faces)),
+            total: Measures::new(&score.total(), score, None),
             people: people
                 .into_iter()
-                .map(|(name, tally)| PersonMeasures {
+                .map(|(person, name)| PersonMeasures {
                     name,
-                    measures: Measures::new(tally, score, None),
+                    measures: Measures::new(&score.tallies[person], score, Some(person)),
                 })
                 .collect(),
         }

@@ -20,7 +20,7 @@ pub fn table(evaluation: &Evaluation) -> String {
     ui::table(&rows)
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 17] = [
     "person",
     "boxes",
     "recall",
@@ -31,6 +31,10 @@ const HEAD: [&str; 13] = [
     "IDF1",
     "MOTA",
     "switches",
+    "HOTA",
+    "DetA",
+    "AssA",
+    "LocA",
     "age error",
     "gender",
     "expression",
@@ -60,6 +64,10 @@ fn row(name: String, m: &Measures) -> Vec<String> {
         share(tracking.and_then(|t| t.idf1)),
         share(tracking.and_then(|t| t.mota)),
         tracking.map_or(NOTHING.into(), |t| t.switches.to_string()),
+        share(tracking.and_then(|t| t.hota)),
+        share(tracking.and_then(|t| t.det_a)),
+        share(tracking.and_then(|t| t.ass_a)),
+        share(tracking.and_then(|t| t.loc_a)),
         m.age
             .as_ref()
             .map_or(NOTHING.into(), |a| format!("{:.1}", a.mean_absolute_error)),
