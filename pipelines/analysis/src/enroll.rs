@@ -8,6 +8,7 @@ mod grown;
 mod images;
 mod look;
 mod poor;
+mod returning;
 mod strangers;
 mod turn;
 mod unnamed;
@@ -22,12 +23,17 @@ use face_parts::interrupt;
 use face_parts::ui::{self, Progress};
 use serde::Serialize;
 
+pub use face_live::strangers::Listed;
+
 pub use camera::{Sighting, add_sighting};
 pub use convert::Conversion;
 pub use folders::{collect_photos, visible_entries};
 pub use grown::GrownGallery;
 pub use images::read_image;
 pub use look::{Embedded, Embedder, Options, Reason};
+pub use returning::{
+    NamedStranger, NamedStrangers, StrangerNames, add_live_strangers, live_strangers,
+};
 pub use strangers::{Naming, add_strangers};
 pub use unnamed::{UnnamedTrack, add_unnamed};
 

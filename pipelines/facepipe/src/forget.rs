@@ -115,7 +115,12 @@ fn readable(forgotten: &ForgottenPerson) -> String {
         text += &format!(
             "told the running `facepipe live` of {}: {}\n",
             told.state.display(),
-            told.cameras.join(", ")
+            told.cameras
+                .iter()
+                .chain(&told.strangers)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
         );
     }
     for (heading, left) in headed(&forgotten.left) {

@@ -17,6 +17,7 @@ mod models;
 mod report;
 mod run;
 mod search;
+mod strangers;
 mod top;
 
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ enum Command {
     Search(search::Args),
     Run(run::Args),
     Live(live::Args),
+    Strangers(strangers::Args),
     Top(top::Args),
     Bench(bench::Args),
     Models(models::Args),
@@ -121,6 +123,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Search(args) => search::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Live(args) => live::run(&args),
+        Command::Strangers(args) => strangers::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Models(args) => models::run(&args),

@@ -100,7 +100,7 @@ fn watch(
         transport: Choice::new(config.transport),
     };
     let outputs = loop {
-        match CameraOutputs::new(config, shared) {
+        match CameraOutputs::new(config, shared, tracks) {
             Ok(outputs) => break outputs,
             Err(error) => {
                 telemetry.set_state(CameraState::Failed);

@@ -10,6 +10,7 @@ use gst::prelude::*;
 
 use super::config::place::{Places, Problems};
 use super::config::{Camera, Config};
+use super::strangers::{Strangers, keeper};
 use super::{control, outputs};
 use face_parts::graph;
 use face_parts::output::Target;
@@ -38,6 +39,16 @@ pub fn check(config: &Config, places: &Places) -> Result<(), Problems> {
             problems
                 .list
                 .push(places.problem(&key, format!("{key}: {address}: {error:#}")));
+        }
+    }
+    if let Some(path) = config.strangers.remember.as_deref() {
+        let limits = keeper::limits(&config.strangers);
+        let checked = check_file(path).and_then(|()| Strangers::read(path, limits).map(drop));
+        if let Err(error) = checked {
+            let key = "strangers.remember";
+            problems
+                .list
+                .push(places.problem(key, format!("{key}: {error:#}")));
         }
     }
     let mut loaded = Loaded::default();

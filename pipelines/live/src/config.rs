@@ -9,6 +9,9 @@
 //! username = "viewer"
 //! password-file = "restream.password"
 //!
+//! [strangers]                       # who is seen again
+//! forget-after = "7d"
+//!
 //! [defaults]                        # for all cameras; a camera's own keys take precedence
 //! gallery = "friends.safetensors"
 //!
@@ -53,7 +56,30 @@ pub struct Config {
     pub state: Option<PathBuf>,
     pub server: Server,
     pub restream: RestreamServer,
+    pub strangers: Strangers,
     pub cameras: Vec<Camera>,
+}
+
+/// Whether strangers are told apart, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strangers {
+    pub enabled: bool,
+    /// The most strangers to remember; those not seen for longest are forgotten first.
+    pub most: usize,
+    /// A stranger not seen for this long is forgotten.
+    pub forget_after: Duration,
+    /// A stranger not seen for this long has left.
+    pub visit_gap: Duration,
+    /// The file that keeps them over restarts. `None`: nothing is written.
+    pub remember: Option<PathBuf>,
+}
+
+impl Strangers {
+    /// The folder of the file that keeps them, canonical.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let file = self.remember.as_deref().filter(|_| self.enabled)?;
+        file.parent().map(canonical)
+    }
 }
 
 /// The port for metrics and health.

@@ -16,6 +16,7 @@ use face_meta::names::{self, UNKNOWN};
 use serde::{Deserialize, Serialize};
 
 use super::recent::{Embeddings, Listed, Recent};
+use super::strangers::{self, Known, Visit};
 use super::threads::Thread;
 use face_parts::lock;
 
@@ -39,12 +40,21 @@ pub enum Request {
     /// Never name somebody again, in the cameras whose gallery or outputs are at or below `paths`
     /// (canonical), until the name is enrolled again.
     Forget { person: String, paths: Vec<PathBuf> },
+    /// Return all strangers who are told apart.
+    Strangers,
+    /// Return the embeddings of a stranger.
+    Stranger { person: String },
+    /// Give a stranger a name.
+    NameStranger { person: String, name: String },
 }
 
 impl Request {
     fn patience(&self) -> Duration {
         match self {
-            Self::Embeddings { .. } => PATIENCE,
+            Self::Embeddings { .. }
+            | Self::Strangers
+            | Self::Stranger { .. }
+            | Self::NameStranger { .. } => PATIENCE,
             Self::Forget { .. } => FORGETTING + PATIENCE,
         }
     }
@@ -68,6 +78,20 @@ pub enum Answer {
     /// Everything written from now on is without the name, and everything to be written with it is
     /// in the files.
     Forgotten(Forgot),
+    Strangers {
+        strangers: Vec<strangers::Listed>,
+    },
+    Stranger {
+        #[serde(flatten)]
+        known: Known,
+        /// Of the camera that saw the stranger last.
+        gallery: Option<PathBuf>,
+    },
+    NoStranger,
+    /// The past of the stranger, whose events are reported.
+    StrangerNamed {
+        visits: Vec<Visit>,
+    },
     Refused {
         reason: String,
     },
@@ -81,12 +105,26 @@ pub struct Forgot {
     pub cameras: Vec<String>,
     /// Their galleries.
     pub galleries: Vec<PathBuf>,
+    /// The ids of the strangers that were forgotten.
+    #[serde(default)]
+    pub strangers: Vec<String>,
     /// Steps that did not finish in time, and why.
     pub unfinished: Vec<String>,
 }
 
-/// Forgets a person in the cameras whose files are at or below some paths.
-pub type Forget = dyn Fn(&str, &[PathBuf]) -> Forgot + Send + Sync;
+/// What the running program does on request.
+pub trait Program: Send + Sync {
+    /// Forgets a person in the cameras whose files are at or below some paths.
+    fn forget(&self, person: &str, paths: &[PathBuf]) -> Forgot;
+
+    fn strangers(&self) -> Vec<strangers::Listed>;
+
+    /// The embeddings of a stranger.
+    fn stranger(&self, person: &str) -> Option<Known>;
+
+    /// Gives a stranger a name. Returns the past.
+    fn name_stranger(&self, person: &str, name: &str) -> Option<Vec<Visit>>;
+}
 
 /// Where the socket is.
 pub fn path(state: &Path) -> PathBuf {
@@ -162,7 +200,7 @@ pub struct Control {
 
 impl Control {
     /// Listens in the state folder.
-    pub fn start(lock: StateLock, recent: Arc<Recent>, forget: Arc<Forget>) -> Result<Self> {
+    pub fn start(lock: StateLock, recent: Arc<Recent>, program: Arc<dyn Program>) -> Result<Self> {
         let path = path(&lock.state);
         // Left by a process that was killed.
         let _ = fs::remove_file(&path);
@@ -172,7 +210,7 @@ impl Control {
         let stopped = Arc::<AtomicBool>::default();
         let serving = {
             let stopped = stopped.clone();
-            move || serve(&listener, &recent, &forget, &stopped)
+            move || serve(&listener, &recent, &program, &stopped)
         };
         let thread = Thread::start("control", serving).with_context(failed)?;
         Ok(Self {
@@ -200,7 +238,7 @@ impl Drop for Control {
 fn serve(
     listener: &UnixListener,
     recent: &Arc<Recent>,
-    forget: &Arc<Forget>,
+    program: &Arc<dyn Program>,
     stopped: &AtomicBool,
 ) {
     for stream in listener.incoming() {
@@ -209,9 +247,9 @@ fn serve(
         }
         // One thread for each: some take microseconds, and one may take all of its patience.
         let answered = stream.and_then(|stream| {
-            let (recent, forget) = (recent.clone(), forget.clone());
+            let (recent, program) = (recent.clone(), program.clone());
             let work = move || {
-                if let Err(error) = answer(stream, &recent, &*forget) {
+                if let Err(error) = answer(stream, &recent, &*program) {
                     tracing::debug!("control: {error}");
                 }
             };
@@ -225,7 +263,7 @@ fn serve(
     }
 }
 
-fn answer(stream: UnixStream, recent: &Recent, forget: &Forget) -> std::io::Result<()> {
+fn answer(stream: UnixStream, recent: &Recent, program: &dyn Program) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
@@ -233,10 +271,27 @@ fn answer(stream: UnixStream, recent: &Recent, forget: &Forget) -> std::io::Resu
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Embeddings { camera, track }) => embeddings(recent, &camera, track),
         Ok(Request::Forget { person, paths }) => match check_person(&person) {
-            Ok(()) => Answer::Forgotten(forget(&names::normal(&person), &paths)),
+            Ok(()) => Answer::Forgotten(program.forget(&names::normal(&person), &paths)),
             Err(error) => Answer::Refused {
                 reason: error.to_string(),
             },
+        },
+        Ok(Request::Strangers) => Answer::Strangers {
+            strangers: program.strangers(),
+        },
+        Ok(Request::Stranger { person }) => match program.stranger(&person) {
+            Some(known) => Answer::Stranger {
+                gallery: recent.get(&known.camera).and_then(|c| c.gallery.clone()),
+                known,
+            },
+            None => Answer::NoStranger,
+        },
+        Ok(Request::NameStranger { person, name }) => match names::checked(&name) {
+            Ok(name) => match program.name_stranger(&person, &name) {
+                Some(visits) => Answer::StrangerNamed { visits },
+                None => Answer::NoStranger,
+            },
+            Err(reason) => Answer::Refused { reason },
         },
         Err(error) => Answer::Refused {
             reason: error.to_string(),
@@ -292,18 +347,38 @@ pub fn ask(state: &Path, request: &Request) -> Result<Answer> {
 mod tests {
     use super::*;
 
+    /// Knows nobody.
+    struct Nothing;
+
+    impl Program for Nothing {
+        fn forget(&self, person: &str, paths: &[PathBuf]) -> Forgot {
+            Forgot {
+                cameras: vec![format!("{person} in {}", paths.len())],
+                ..Forgot::default()
+            }
+        }
+
+        fn strangers(&self) -> Vec<strangers::Listed> {
+            Vec::new()
+        }
+
+        fn stranger(&self, _: &str) -> Option<Known> {
+            None
+        }
+
+        fn name_stranger(&self, _: &str, _: &str) -> Option<Vec<Visit>> {
+            None
+        }
+    }
+
     #[test]
     fn one_process_answers_and_says_what_there_is() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let state = folder.path().join("state");
         let recent = Arc::new(Recent::default());
         recent.begin("door", None);
-        let forget: Arc<Forget> = Arc::new(|person, paths| Forgot {
-            cameras: vec![format!("{person} in {}", paths.len())],
-            ..Forgot::default()
-        });
         let lock = StateLock::take(&state).expect("free");
-        let control = Control::start(lock, recent, forget).expect("listens");
+        let control = Control::start(lock, recent, Arc::new(Nothing)).expect("listens");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&state), mode(&path(&state))), (0o700, 0o600));
         let ask_for = |camera: &str| {
@@ -330,6 +405,15 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(matches!(forget("unKnown"), Answer::Refused { .. }));
+        let name = |name: &str| {
+            let request = Request::NameStranger {
+                person: "stranger-1".into(),
+                name: name.into(),
+            };
+            ask(&state, &request).expect("an answer")
+        };
+        assert!(matches!(name("Ann"), Answer::NoStranger));
+        assert!(matches!(name("un\u{7}known"), Answer::Refused { .. }));
         let second = || StateLock::take(&state).map(drop);
         assert!(second().is_err_and(|e| e.to_string().contains("another")));
 

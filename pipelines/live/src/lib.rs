@@ -14,6 +14,7 @@ pub mod marker;
 mod outputs;
 mod pipeline;
 pub mod recent;
+pub mod strangers;
 pub mod telemetry;
 mod thinning;
 mod threads;
@@ -28,11 +29,12 @@ use anyhow::{Context, Result};
 
 use self::camera::Handle;
 use self::config::Config;
-use self::control::{Control, StateLock};
+use self::control::{Control, Forgot, Program, StateLock};
 use self::load::Load;
 use self::marker::Marker;
 use self::outputs::Shared;
 use self::recent::Recent;
+use self::strangers::{Known, Listed, Strangers, Visit};
 use self::telemetry::Telemetry;
 use face_parts::interrupt;
 
@@ -62,8 +64,11 @@ pub fn run(path: &Path, log: &telemetry::log::Args) -> Result<()> {
     let telemetry = Arc::new(Telemetry::new());
     let shared = Arc::new(Shared::new(&config, telemetry.clone())?);
     let recent = Arc::new(Recent::default());
-    let forget = forget(&shared, &recent);
-    let control = Control::start(lock, recent.clone(), forget)?;
+    let program = Running {
+        shared: shared.clone(),
+        recent: recent.clone(),
+    };
+    let control = Control::start(lock, recent.clone(), Arc::new(program))?;
     let server =
         telemetry::http::Server::start(&config.server, telemetry.clone()).context("[server]")?;
     let mut fleet = Fleet {
@@ -103,14 +108,30 @@ pub fn run(path: &Path, log: &telemetry::log::Args) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a person everywhere in the running program.
-fn forget(shared: &Arc<Shared>, recent: &Arc<Recent>) -> Arc<control::Forget> {
-    let (shared, recent) = (shared.clone(), recent.clone());
-    Arc::new(move |person, paths| {
-        let forgot = shared.forget(person, paths, &recent);
+/// Does what other commands ask for.
+struct Running {
+    shared: Arc<Shared>,
+    recent: Arc<Recent>,
+}
+
+impl Program for Running {
+    fn forget(&self, person: &str, paths: &[PathBuf]) -> Forgot {
+        let forgot = self.shared.forget(person, paths, &self.recent);
         tracing::info!(cameras = forgot.cameras.len(), "somebody was forgotten");
         forgot
-    })
+    }
+
+    fn strangers(&self) -> Vec<Listed> {
+        self.shared.strangers.read(Strangers::list)
+    }
+
+    fn stranger(&self, person: &str) -> Option<Known> {
+        self.shared.strangers.read(|all| all.embeddings(person))
+    }
+
+    fn name_stranger(&self, person: &str, name: &str) -> Option<Vec<Visit>> {
+        self.shared.name_stranger(person, name)
+    }
 }
 
 /// The running cameras.
@@ -153,7 +174,9 @@ impl Fleet {
     /// Leaves notes in the folders of the cameras, and removes those in other folders.
     fn mark(&mut self, config: &Config) {
         let mut before = std::mem::take(&mut self.markers);
-        for folder in config.cameras.iter().flat_map(|camera| camera.folders()) {
+        let remembered = config.strangers.folder();
+        let folders = config.cameras.iter().flat_map(|camera| camera.folders());
+        for folder in folders.chain(remembered) {
             if self.markers.contains_key(&folder) {
                 continue;
             }
@@ -185,10 +208,11 @@ impl Fleet {
         };
         if new.server != current.server
             || new.restream != current.restream
+            || new.strangers != current.strangers
             || new.state != current.state
         {
             tracing::warn!(
-                "changes of [server], [restream] and state take effect at the next start"
+                "changes of [server], [restream], [strangers] and state take effect at the next start"
             );
         }
         self.apply(&new);

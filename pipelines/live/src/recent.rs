@@ -158,6 +158,13 @@ impl CameraTracks {
         listed
     }
 
+    /// The embeddings of a track with their weights, if that model computed them.
+    pub fn weighted(&self, id: u64, model: &str) -> Option<Vec<Embedded>> {
+        let tracks = self.tracks.lock();
+        let track = tracks.get(&id).filter(|track| track.model == model)?;
+        Some(track.embeddings.as_slice().to_vec())
+    }
+
     pub fn embeddings(&self, id: u64) -> Option<Embeddings> {
         let tracks = self.tracks.lock();
         let track = tracks.get(&id)?;

@@ -104,6 +104,8 @@ pub struct Telemetry {
     started: Instant,
     /// The share of the cameras' frames that are decoded.
     pub decoded: Share,
+    /// The strangers who are told apart.
+    pub strangers: Gauge,
 }
 
 impl Default for Telemetry {
@@ -118,6 +120,7 @@ impl Telemetry {
             cameras: Mutex::default(),
             started: Instant::now(),
             decoded: Share::default(),
+            strangers: Gauge::default(),
         }
     }
 

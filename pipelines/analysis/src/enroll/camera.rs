@@ -126,7 +126,7 @@ pub(super) fn embeddings_of(
         Answer::Refused { reason } => {
             bail!("`facepipe live` does not understand the request: {reason}")
         }
-        Answer::Forgotten(_) => bail!("`facepipe live` gave an unexpected answer"),
+        _ => bail!("`facepipe live` gave an unexpected answer"),
     }
 }
 

@@ -38,6 +38,15 @@ impl Naming {
             person,
         })
     }
+
+    /// Such as `stranger-1`.
+    pub fn stranger(&self) -> &str {
+        &self.stranger
+    }
+
+    pub fn person(&self) -> &str {
+        &self.person
+    }
 }
 
 /// Adds the tracks of named strangers in the results in `folder` to the gallery at `path`, which is

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Edited;
 use super::names::Names;
 use face_live::marker;
+use face_live::strangers::file as strangers;
 use face_parts::output;
 use face_picture::Kind as Named;
 
@@ -24,6 +25,8 @@ pub enum Kind {
     Results,
     Clusters,
     Lines,
+    /// The strangers whom a `facepipe live` remembers.
+    Strangers,
     /// A note left by a running `facepipe live`.
     Marker,
     /// A file that a running facepipe is writing, or that a killed one left.
@@ -100,6 +103,7 @@ fn kind(path: &Path) -> Option<Kind> {
         _ if has_extension(path, &["safetensors"]) || is_gallery(path) => {
             is_gallery(path).then_some(Kind::Gallery)
         }
+        _ if strangers::is_one(path) => Some(Kind::Strangers),
         // Rotated files may have a number after the extension.
         _ if name.contains(".jsonl") || is_lines(path) => Some(Kind::Lines),
         _ => None,

@@ -20,6 +20,9 @@ pub struct Told {
     pub pid: u32,
     /// The cameras that forgot the person.
     pub cameras: Vec<String>,
+    /// The ids of the person among the strangers that it told apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<String>,
     #[serde(skip)]
     pub galleries: Vec<PathBuf>,
 }
@@ -87,7 +90,10 @@ impl Running {
         let mut told = Vec::new();
         for (state, found) in &self.states {
             match self.tell_one(person, state) {
-                Ok(forgot) if forgot.cameras.is_empty() => {}
+                Ok(forgot)
+                    if forgot.cameras.is_empty()
+                        && forgot.strangers.is_empty()
+                        && forgot.unfinished.is_empty() => {}
                 Ok(forgot) => {
                     for why in &forgot.unfinished {
                         failed(state, &anyhow::anyhow!("{why}; run the command again"));
@@ -96,6 +102,7 @@ impl Running {
                         state: state.clone(),
                         pid: forgot.pid,
                         cameras: forgot.cameras,
+                        strangers: forgot.strangers,
                         galleries: forgot.galleries,
                     });
                 }

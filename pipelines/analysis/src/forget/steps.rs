@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use face_core::model::Model;
 use face_gallery::Gallery;
+use face_gallery::vote::Rule;
 use face_live::control;
+use face_live::strangers::file as strangers;
 use face_parts::lock::FileLock;
 use face_parts::output;
 use face_parts::ui::{self, DelayedProgress};
@@ -110,6 +113,7 @@ pub fn forget(whereabouts: &Whereabouts) -> Result<Option<ForgottenPerson>> {
     let whole = walk.edit_results(&mut goes_on)
         && walk.edit_clusters(&mut goes_on)
         && walk.edit_lines(&mut goes_on)?
+        && walk.edit_strangers(&mut goes_on)
         && walk.edit_galleries(&mut goes_on);
     drop(progress);
     if !whole {
@@ -288,6 +292,40 @@ impl<'a> Walk<'a> {
             new.extend(found.map(|(path, _)| path));
         }
         Ok(true)
+    }
+
+    /// Somebody may have been a stranger before they were enrolled: the galleries tell.
+    fn edit_strangers(&mut self, goes_on: &mut impl FnMut() -> bool) -> bool {
+        let files = self.files(Kind::Strangers);
+        let galleries = match files.is_empty() {
+            true => Vec::new(),
+            false => self.galleries(),
+        };
+        for path in files {
+            if !goes_on() {
+                return false;
+            }
+            let Whereabouts {
+                person, dry_run, ..
+            } = *self.whereabouts;
+            let removed = strangers::forget(&path, person, &galleries, dry_run);
+            let removed = removed.map(|rows| Removed {
+                rows: rows as u64,
+                ..Removed::default()
+            });
+            self.report.note(&path, removed);
+        }
+        true
+    }
+
+    /// The galleries that can be read, with the rule for their models.
+    fn galleries(&self) -> Vec<(Gallery, Rule)> {
+        let read = |path: &PathBuf| {
+            let gallery = Gallery::read_any_names(path).ok()?;
+            let model = Model::find(&gallery.model.name).ok()?;
+            Some((gallery, Rule::of(&model.descriptor)))
+        };
+        self.files(Kind::Gallery).iter().filter_map(read).collect()
     }
 
     /// Last, so that a repeated run after an interruption still knows the rows.

@@ -9,8 +9,8 @@ use face_gallery::{Gallery, ModelId};
 
 use crate::Outcome;
 use face_analysis::enroll::{
-    Embedder, Enrolment, GrownGallery, Naming, Options, Sighting, Twice, add, add_sighting,
-    add_strangers, folders, look,
+    Embedder, Enrolment, GrownGallery, NamedStrangers, Naming, Options, Sighting, Twice, add,
+    add_live_strangers, add_sighting, add_strangers, folders, look,
 };
 use face_analysis::gallery;
 use face_parts::lock::FileLock;
@@ -38,11 +38,15 @@ use face_parts::ui;
 /// camera's gallery:
 ///
 ///   facepipe enroll --camera door --track 17 --person Anna
+///
+/// Or name strangers whom it has told apart, whenever that was; `facepipe strangers` lists them:
+///
+///   facepipe enroll --from-live stranger-12=Anna
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, override_usage = USAGE)]
 pub struct Args {
     /// The folder that contains one folder per person; hidden files and folders are skipped
-    #[arg(required_unless_present = "camera")]
+    #[arg(required_unless_present_any = ["camera", "from_live"])]
     people_dir: Option<PathBuf>,
 
     /// With --from-clusters, instead of a folder: strangers and their names, such as
@@ -50,9 +54,9 @@ pub struct Args {
     #[arg(value_name = "STRANGER=NAME", requires = "from_clusters")]
     names: Vec<OsString>,
 
-    /// The gallery to write. An existing one is replaced when all photos are done; --from-clusters
-    /// and --camera add to it
-    #[arg(short, long, value_name = "FILE", required_unless_present = "camera")]
+    /// The gallery to write. An existing one is replaced when all photos are done; --from-clusters,
+    /// --from-live and --camera add to it
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["camera", "from_live"])]
     output: Option<PathBuf>,
 
     /// Enroll from this camera of a running `facepipe live`
@@ -69,8 +73,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "camera")]
     person: Option<String>,
 
-    /// With --camera: the configuration of the running `facepipe live`, if it sets `state`
-    #[arg(long, value_name = "FILE", requires = "camera", value_hint = ValueHint::FilePath)]
+    /// Name strangers whom a running `facepipe live` tells apart, such as stranger-12=Anna; strangers
+    /// with the same name become one person
+    #[arg(long, value_name = "STRANGER=NAME", num_args = 1..,
+          conflicts_with_all = ["people_dir", "from_clusters", "camera", "largest", "augment",
+                                "detector", "execution_provider", "model"])]
+    from_live: Vec<String>,
+
+    /// With --camera or --from-live: the configuration of the running `facepipe live`, if it sets
+    /// `state`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["people_dir", "from_clusters"])]
     config: Option<PathBuf>,
 
     /// Enroll strangers from this folder of results
@@ -94,7 +107,8 @@ pub struct Args {
 const USAGE: &str = "\
 facepipe enroll [OPTIONS] --output <FILE> <PEOPLE_DIR>
        facepipe enroll [OPTIONS] --output <FILE> --from-clusters <DIR> <STRANGER=NAME>...
-       facepipe enroll --camera <NAME> --track <ID> --person <NAME> [--config <FILE>]";
+       facepipe enroll --camera <NAME> --track <ID> --person <NAME> [--config <FILE>]
+       facepipe enroll --from-live <STRANGER=NAME>... [--config <FILE>]";
 
 pub fn run(args: &Args) -> Result<Outcome> {
     if let (Some(camera), Some(track), Some(person)) = (&args.camera, args.track, &args.person) {
@@ -108,6 +122,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         })?;
         return write(grown, args.json);
     }
+    if !args.from_live.is_empty() {
+        return name_live(args);
+    }
     // clap requires both.
     let (Some(people_dir), Some(path)) = (&args.people_dir, &args.output) else {
         bail!("name the folder of people and the gallery to write");
@@ -115,13 +132,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if let Some(folder) = &args.from_clusters {
         let first = std::iter::once(people_dir.as_os_str());
         let names = first.chain(args.names.iter().map(OsString::as_os_str));
-        let namings: Result<Vec<Naming>, String> = names
-            .map(|name| Naming::parse(&name.to_string_lossy()))
-            .collect();
-        let namings = namings.unwrap_or_else(|error| {
-            let kind = clap::error::ErrorKind::ValueValidation;
-            clap::Error::raw(kind, error + "\n").exit()
-        });
+        let namings = namings(names.map(|name| name.to_string_lossy()));
         return write(add_strangers(folder, &namings, path)?, args.json);
     }
     output::check_folder(path)?;
@@ -161,6 +172,37 @@ fn write(grown: GrownGallery, json: bool) -> Result<Outcome> {
     let output = Output::private(grown.path())?;
     let place = ui::Place::beside(&output, json)?;
     print(&grown.write(output)?, json, place)
+}
+
+/// Parses strangers and their names. Anything else is a wrong usage.
+fn namings(texts: impl Iterator<Item = impl AsRef<str>>) -> Vec<Naming> {
+    let namings: Result<Vec<Naming>, String> =
+        texts.map(|text| Naming::parse(text.as_ref())).collect();
+    namings.unwrap_or_else(|error| {
+        let kind = clap::error::ErrorKind::ValueValidation;
+        clap::Error::raw(kind, error + "\n").exit()
+    })
+}
+
+/// Names strangers of a running `facepipe live`, in a gallery and in its events.
+fn name_live(args: &Args) -> Result<Outcome> {
+    let namings = namings(args.from_live.iter());
+    let (config, output) = (args.config.as_deref(), args.output.as_deref());
+    let NamedStrangers { gallery, names } = add_live_strangers(&namings, config, output)?;
+    // Somebody whose embeddings are all there already may still be without a name there.
+    let outcome = match gallery.enrolment().used {
+        0 => print(gallery.enrolment(), args.json, ui::Place::Stdout)?,
+        _ => write(gallery, args.json)?,
+    };
+    for named in names.tell()? {
+        let tracks = ui::count(named.visits.len() as u64, "track");
+        tell!(
+            "enroll: {} is {} from now on, and in {tracks} of the past",
+            named.stranger,
+            named.person
+        );
+    }
+    Ok(outcome)
 }
 
 /// Prints the final table. Returns the outcome of the command.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// Bytes: `"100 MB"`, `"64 KiB"`, or a number of bytes.
@@ -55,8 +55,10 @@ impl<'de> Deserialize<'de> for Time {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Time, E> {
-                let time: Result<SignedDuration, _> = text.trim().parse();
-                time.map(Time)
+                let span: Result<Span, _> = text.trim().parse();
+                let days = SpanRelativeTo::days_are_24_hours();
+                span.and_then(|span| span.to_duration(days))
+                    .map(Time)
                     .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
@@ -87,6 +89,8 @@ mod tests {
         }
         let time = parse("time = \"1h 30m\"").expect("a duration").time;
         assert_eq!(time, Some(Time(SignedDuration::from_secs(5400))));
+        let week = parse("time = \"7d\"").expect("a duration").time;
+        assert_eq!(week, Some(Time(SignedDuration::from_hours(168))));
         for (text, needle) in [
             ("size = \"100 x\"", "\"100 MB\""),
             ("size = -1", "number of bytes"),

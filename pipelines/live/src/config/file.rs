@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::amount::{Size, Time};
 use super::place::{At, Places, Problem, Problems, Wrong, problem_at};
-use super::schema::{CameraFile, EventsFile, File};
-use super::{Camera, Config, Events, Jsonl, RestreamServer, Rotation, Segments, Server, Webhook};
+use super::schema::{CameraFile, EventsFile, File, Remember, StrangersFile};
+use super::{
+    Camera, Config, Events, Jsonl, RestreamServer, Rotation, Segments, Server, Strangers, Webhook,
+};
 use face_parts::secret::{Place, Secret};
 
 /// Placeholder for the camera's name in paths.
@@ -19,6 +21,9 @@ const CAMERA: &str = "{camera}";
 
 /// More cameras than this are a mistake.
 const MOST_CAMERAS: usize = 1000;
+
+/// More strangers than this take too much memory.
+const MOST_STRANGERS: usize = 100_000;
 
 /// The limit of `[defaults]` in bytes, as every camera keeps a copy.
 const MOST_DEFAULTS: usize = 16 << 10;
@@ -113,6 +118,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<(Config, Places), Problems> {
                 state: head.state,
                 server: head.server,
                 restream: head.restream,
+                strangers: head.strangers,
                 cameras: read,
             };
             Ok((config, places))
@@ -171,6 +177,7 @@ struct Head {
     state: Option<PathBuf>,
     server: Server,
     restream: RestreamServer,
+    strangers: Strangers,
 }
 
 impl Head {
@@ -189,6 +196,7 @@ impl Head {
                 password: place.read(folder).at("restream")?,
                 anonymous: restream.anonymous,
             },
+            strangers: Strangers::parse(file.strangers, folder).at("strangers")?,
         })
     }
 
@@ -202,6 +210,35 @@ impl Head {
             format!(
                 "restream.listen: {own} and server.listen, {other}, are the same port; change one of them"
             )
+        })
+    }
+}
+
+impl Strangers {
+    fn parse(file: StrangersFile, folder: &Path) -> Result<Self> {
+        let remember = match file.remember {
+            None | Some(Remember::Whether(false)) => None,
+            Some(Remember::File(path)) => Some(folder.join(path)),
+            Some(Remember::Whether(true)) => {
+                let error = anyhow!("true names no file; write a path, such as \"strangers.json\"");
+                return Err(error).at("remember");
+            }
+        };
+        let most = file.most.unwrap_or(1000);
+        let check = || {
+            ensure!(
+                (1..=MOST_STRANGERS).contains(&most),
+                "{most} is not within 1 to {MOST_STRANGERS}"
+            );
+            Ok(())
+        };
+        check().at("most")?;
+        Ok(Self {
+            enabled: file.enabled.unwrap_or(true),
+            most,
+            forget_after: duration("forget-after", file.forget_after, 604_800.0, 60.0..=3.2e8)?,
+            visit_gap: duration("visit-gap", file.visit_gap, 60.0, 1.0..=86400.0)?,
+            remember,
         })
     }
 }

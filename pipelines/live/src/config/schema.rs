@@ -19,6 +19,8 @@ pub struct File {
     pub server: Server,
     #[serde(default)]
     pub restream: RestreamFile,
+    #[serde(default)]
+    pub strangers: StrangersFile,
     // These two are read separately. They are listed here for error messages.
     #[expect(dead_code, reason = "see above")]
     defaults: Option<IgnoredAny>,
@@ -46,6 +48,24 @@ impl Default for RestreamFile {
             anonymous: false,
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct StrangersFile {
+    pub enabled: Option<bool>,
+    pub most: Option<usize>,
+    pub forget_after: Option<Time>,
+    pub visit_gap: Option<Time>,
+    pub remember: Option<Remember>,
+}
+
+/// `false`, or a file.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a path, or false")]
+pub enum Remember {
+    Whether(bool),
+    File(PathBuf),
 }
 
 #[derive(Deserialize)]

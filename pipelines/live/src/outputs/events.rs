@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::moment::{Moment, in_millis};
+use crate::strangers::{Visit, Who};
 use face_meta::names::UNKNOWN;
 use face_meta::record::{Face, Frame, Line, Track};
 
@@ -45,6 +46,22 @@ pub enum Happening {
     /// A track that matches nobody.
     Stranger {
         track: u64,
+        /// Which stranger it is, if that can be told yet.
+        #[serde(flatten)]
+        who: Option<Who>,
+    },
+    /// A track was reported as a stranger before, and now it can be told which one.
+    StrangerIdentified {
+        track: u64,
+        #[serde(flatten)]
+        who: Who,
+    },
+    /// A stranger was given a name. These are the tracks that this camera saw of them.
+    StrangerNamed {
+        /// Such as `stranger-12`.
+        person: String,
+        name: String,
+        visits: Vec<Visit>,
     },
     CameraLost,
     CameraBack,
@@ -149,7 +166,7 @@ impl Scene {
         let first = *state.first.get_or_insert(moment);
         if name == UNKNOWN {
             let new = held >= self.stranger_after && !std::mem::replace(&mut state.reported, true);
-            return new.then_some(Happening::Stranger { track });
+            return new.then_some(Happening::Stranger { track, who: None });
         }
         if let Some(presence) = self.people.get_mut(name) {
             presence.last = moment;

@@ -16,6 +16,8 @@ use super::reporter::Reporter;
 use super::writer::Writer;
 use crate::config::Camera;
 use crate::forgotten::Forgotten;
+use crate::recent::CameraTracks;
+use crate::strangers::Visit;
 use crate::telemetry;
 use face_parts::graph::{chain, free_sink, pad};
 use face_parts::stages::picture_queue;
@@ -36,7 +38,7 @@ struct Jsonl {
 }
 
 impl Lines {
-    pub fn new(config: &Camera, shared: &Shared) -> Result<Self> {
+    pub fn new(config: &Camera, shared: &Shared, tracks: &Arc<CameraTracks>) -> Result<Self> {
         let jsonl = config
             .jsonl
             .as_ref()
@@ -51,7 +53,7 @@ impl Lines {
         Ok(Self {
             camera: config.name.clone(),
             jsonl,
-            reporter: Mutex::new(Reporter::new(config, shared, &telemetry)?),
+            reporter: Mutex::new(Reporter::new(config, shared, &telemetry, tracks)?),
             forgotten: shared.forgotten(&config.name),
             telemetry,
         })
@@ -174,6 +176,11 @@ impl Lines {
             }
         }
         late
+    }
+
+    /// Reports that a stranger has a name now, and what this camera saw of them.
+    pub fn named(&self, person: &str, name: &str, visits: Vec<Visit>) {
+        self.reporter.lock().named(person, name, visits);
     }
 
     /// The camera's pipeline ended.

@@ -7,6 +7,7 @@ mod lines;
 mod moment;
 mod reporter;
 mod restream;
+mod returning;
 mod rotate;
 mod segments;
 mod spool;
@@ -19,6 +20,9 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use anyhow::Result;
+use face_core::model::Model;
+use face_gallery::Gallery;
+use face_gallery::vote::Rule;
 use parking_lot::Mutex;
 
 use gst::prelude::*;
@@ -26,6 +30,7 @@ use gst::prelude::*;
 pub use self::dated::private_folder;
 use self::hub::Hub;
 use self::lines::Lines;
+pub use self::moment::in_millis;
 pub use self::restream::check_password;
 use self::restream::{Mount, Restream};
 use self::segments::Recorder;
@@ -34,13 +39,16 @@ use self::writer::Writers;
 use super::config::{Camera, Config};
 use super::control::{FORGETTING, Forgot};
 use super::forgotten::Forgotten;
-use super::recent::Recent;
+use super::recent::{CameraTracks, Recent};
+use super::strangers::Visit;
+use super::strangers::keeper::Keeper;
 use super::telemetry::Telemetry;
 use face_parts::graph::make;
 
 /// Shared by all cameras.
 pub struct Shared {
     pub telemetry: Arc<Telemetry>,
+    pub strangers: Arc<Keeper>,
     writers: Writers,
     webhooks: Webhooks,
     restream: Option<Arc<Restream>>,
@@ -62,6 +70,7 @@ impl Shared {
             .then(|| Restream::start(config).map(Arc::new))
             .transpose()?;
         Ok(Self {
+            strangers: Keeper::start(&config.strangers, telemetry.clone())?,
             telemetry,
             restream,
             writers: Writers::default(),
@@ -74,6 +83,26 @@ impl Shared {
     /// Ends what outlives the cameras, after the last one has ended.
     pub fn close(&self, deadline: Instant) {
         self.webhooks.close(deadline);
+        self.strangers.close(deadline);
+    }
+
+    /// Gives a stranger a name, and reports it to the outputs of the cameras that saw them. Returns the
+    /// past; `None` if there is no such stranger.
+    pub fn name_stranger(&self, person: &str, name: &str) -> Option<Vec<Visit>> {
+        let past = self.strangers.change(|all| all.name(person, name))?;
+        let running = self.running.lock();
+        let mut visits = Vec::new();
+        for (camera, seen) in past {
+            visits.extend(seen.iter().cloned());
+            if let Some(lines) = running
+                .get(&camera)
+                .and_then(|camera| camera.lines.upgrade())
+            {
+                lines.named(person, name, seen);
+            }
+        }
+        visits.sort_by(|a, b| (a.first, &a.camera).cmp(&(b.first, &b.camera)));
+        Some(visits)
     }
 
     /// The people whom a camera must not name.
@@ -121,9 +150,19 @@ impl Shared {
             forgot.galleries.extend(config.stages.gallery);
             forgot.cameras.push(name);
         }
+        let remembered = self.strangers.file().cloned().map(canonical);
+        let is_below = remembered.is_some_and(|file| paths.iter().any(|p| file.starts_with(p)));
+        if is_below || !forgot.cameras.is_empty() {
+            let (strangers, written) = self.strangers.forget(person, &galleries(&forgot.galleries));
+            forgot.strangers = strangers;
+            if let Err(error) = written {
+                forgot.unfinished.push(format!("{error:#}"));
+            }
+        }
         if !forgot.cameras.is_empty() {
             let forgetting = Forgetting {
                 person,
+                strangers: &forgot.strangers,
                 others: &others,
             };
             let late = self.webhooks.forget(&forgetting, deadline);
@@ -133,6 +172,16 @@ impl Shared {
         forgot.galleries.dedup();
         forgot
     }
+}
+
+/// The galleries that can be read, with the rule for their models.
+fn galleries(paths: &[PathBuf]) -> Vec<(Gallery, Rule)> {
+    let read = |path: &PathBuf| {
+        let gallery = Gallery::read(path).ok()?;
+        let model = Model::find(&gallery.model.name).ok()?;
+        Some((gallery, Rule::of(&model.descriptor)))
+    };
+    paths.iter().filter_map(read).collect()
 }
 
 /// The canonical path of a file that may not exist yet.
@@ -177,9 +226,9 @@ pub struct CameraOutputs {
 }
 
 impl CameraOutputs {
-    pub fn new(config: &Camera, shared: &Arc<Shared>) -> Result<Self> {
+    pub fn new(config: &Camera, shared: &Arc<Shared>, tracks: &Arc<CameraTracks>) -> Result<Self> {
         let telemetry = shared.telemetry.camera(&config.name);
-        let lines = Arc::new(Lines::new(config, shared)?);
+        let lines = Arc::new(Lines::new(config, shared, tracks)?);
         let running = Running {
             config: config.clone(),
             lines: Arc::downgrade(&lines),

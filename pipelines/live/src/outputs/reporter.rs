@@ -10,9 +10,12 @@ use serde::Serialize;
 use super::Shared;
 use super::events::{Happening, Scene};
 use super::moment::{Moment, in_millis};
+use super::returning::Returning;
 use super::webhook::Webhook;
 use super::writer::Writer;
 use crate::config::Camera;
+use crate::recent::CameraTracks;
+use crate::strangers::Visit;
 use crate::telemetry;
 use face_meta::record::Line;
 
@@ -35,6 +38,7 @@ pub struct Event {
 pub struct Reporter {
     camera: String,
     scene: Scene,
+    returning: Returning,
     writer: Option<Arc<Writer>>,
     webhooks: Vec<Arc<Webhook>>,
     telemetry: Arc<telemetry::Camera>,
@@ -46,6 +50,7 @@ impl Reporter {
         config: &Camera,
         shared: &Shared,
         telemetry: &Arc<telemetry::Camera>,
+        tracks: &Arc<CameraTracks>,
     ) -> Result<Self> {
         let events = config.events.as_ref();
         let writer = events
@@ -62,6 +67,12 @@ impl Reporter {
         Ok(Self {
             camera: config.name.clone(),
             scene: Scene::new(left_after, stranger_after),
+            returning: Returning::new(
+                &config.name,
+                &config.stages.model,
+                &shared.strangers,
+                tracks,
+            ),
             writer,
             webhooks,
             telemetry: telemetry.clone(),
@@ -69,9 +80,26 @@ impl Reporter {
     }
 
     pub fn line(&mut self, line: &Line, moment: Moment) {
-        for happening in self.scene.line(line, moment) {
+        let identified = self.returning.line(line, moment);
+        for (track, who) in identified {
+            self.report(Happening::StrangerIdentified { track, who }, moment);
+        }
+        for mut happening in self.scene.line(line, moment) {
+            if let Happening::Stranger { track, who } = &mut happening {
+                *who = self.returning.who(*track, moment);
+            }
             self.report(happening, moment);
         }
+    }
+
+    /// Reports that a stranger has a name now, and what this camera saw of them.
+    pub fn named(&self, person: &str, name: &str, visits: Vec<Visit>) {
+        let happening = Happening::StrangerNamed {
+            person: person.to_owned(),
+            name: name.to_owned(),
+            visits,
+        };
+        self.report(happening, Moment::now());
     }
 
     /// Reports nothing more about a person until they appear again.
@@ -86,6 +114,7 @@ impl Reporter {
 
     /// The camera's pipeline ended.
     pub fn lost(&mut self, moment: Moment) {
+        self.returning.lost();
         if let Some(happening) = self.scene.camera_lost() {
             self.report(happening, moment);
         }
@@ -136,6 +165,7 @@ fn uuid(random: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::strangers::Who;
 
     #[test]
     fn uuids_say_that_they_are_random() {
@@ -146,7 +176,10 @@ mod tests {
     #[test]
     fn an_event_is_one_flat_object() {
         let event = Event {
-            happening: Happening::Stranger { track: 7 },
+            happening: Happening::Stranger {
+                track: 7,
+                who: None,
+            },
             time: "2026-01-31T23:59:59.1239Z".parse().expect("a time"),
             camera: "door".into(),
             id: uuid(0),
@@ -155,5 +188,19 @@ mod tests {
             serde_json::to_string(&event).expect("serialises"),
             r#"{"type":"stranger","track":7,"time":"2026-01-31T23:59:59.123Z","camera":"door","id":"00000000-0000-4000-8000-000000000000"}"#
         );
+        let event = Event {
+            happening: Happening::Stranger {
+                track: 7,
+                who: Some(Who {
+                    person: "stranger-12".into(),
+                    seen: 3,
+                    since: "2026-01-26T08:00:00.1239Z".parse().expect("a time"),
+                }),
+            },
+            ..event
+        };
+        let text = serde_json::to_string(&event).expect("serialises");
+        let who = r#","person":"stranger-12","seen":3,"since":"2026-01-26T08:00:00.123Z","time":"#;
+        assert!(text.contains(who), "{text}");
     }
 }

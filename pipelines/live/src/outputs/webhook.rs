@@ -113,6 +113,8 @@ impl Webhooks {
 /// Selects the events to drop when a person is forgotten.
 pub struct Forgetting<'a> {
     pub person: &'a str,
+    /// The ids that they had as a stranger.
+    pub strangers: &'a [String],
     /// The cameras that continue to name them.
     pub others: &'a BTreeSet<String>,
 }
@@ -122,12 +124,14 @@ impl Forgetting<'_> {
         #[derive(serde::Deserialize)]
         struct Body {
             name: Option<String>,
+            person: Option<String>,
             camera: Option<String>,
         }
         // What is not an event names nobody.
         serde_json::from_str(body).is_ok_and(|body: Body| {
-            body.name
-                .is_some_and(|name| names::same(&name, self.person))
+            let is_theirs =
+                |name: &String| names::same(name, self.person) || self.strangers.contains(name);
+            body.name.iter().chain(&body.person).any(is_theirs)
                 && !body
                     .camera
                     .is_some_and(|camera| self.others.contains(&camera))

@@ -349,6 +349,12 @@ fn write_program(writer: &mut Writer, telemetry: &Telemetry) -> fmt::Result {
         vec![(vec![], Value::Gauge(telemetry.decoded.get()))],
     )?;
     writer.write(
+        "facepipe_strangers_known",
+        None,
+        "Strangers who will be known again",
+        vec![(vec![], Value::Gauge(telemetry.strangers.get() as f64))],
+    )?;
+    writer.write(
         "facepipe_log_lines_dropped",
         None,
         "Log lines lost because nobody read standard error in time",

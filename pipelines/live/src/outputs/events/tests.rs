@@ -130,7 +130,7 @@ fn a_short_visit_is_seen_when_its_track_ends() {
 #[test]
 fn a_stranger_is_said_once_a_track_and_only_if_nobody_knows_them() {
     let mut film = Film::new();
-    let stranger = |track| Happening::Stranger { track };
+    let stranger = |track| Happening::Stranger { track, who: None };
     assert_eq!(film.play(1.9, &[(1, UNKNOWN), (2, UNKNOWN)]), []);
     // Track 2 gets a name just in time.
     assert_eq!(
