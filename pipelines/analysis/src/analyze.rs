@@ -7,6 +7,7 @@ pub mod job;
 pub mod naming;
 pub mod people;
 pub mod tally;
+pub mod together;
 mod write;
 
 use face_parts::stages;

@@ -48,6 +48,10 @@ pub struct Summary {
     /// People without a name, longest on screen first. Their names are `stranger-N`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<Person>,
+    /// Strangers up to this number are the same people in all inputs of the folder; those above are
+    /// the input's own. `facepipe cluster` sets it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared_strangers: u64,
     /// Who was on screen with whom, longest together first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub together: Vec<Together>,
@@ -60,6 +64,10 @@ pub struct Summary {
     /// or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removing: Option<BTreeSet<u64>>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Two people on screen at the same time.
@@ -116,8 +124,7 @@ pub struct TrackSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
     /// Who it is: the name of one of the input's `people` or `strangers`. Tracks of one person have
-    /// the same. A stranger's number means the same person in all inputs of a folder once `facepipe
-    /// cluster` has grouped them; before that, it is the input's own. `None` if it cannot be told.
+    /// the same. `None` if it cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
     pub screen_time_ns: u64,

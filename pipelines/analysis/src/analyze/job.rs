@@ -115,7 +115,18 @@ impl<'a> Analyzer<'a> {
             "no frame of {} could be decoded",
             input.path.display()
         );
-        let restriction = self.name(&mut overview, &collection);
+        let mut summary = Summary {
+            version: 1,
+            input: input.id.clone(),
+            fingerprint,
+            width: overview.width,
+            height: overview.height,
+            frames: overview.frames,
+            duration_ns: overview.duration_ns,
+            flaw: seen.trouble.flaw,
+            ..Summary::default()
+        };
+        let restriction = self.name(&mut overview, &collection, &summary);
         let rewriter = Rewriter::new(
             &overview.tracks,
             self.options.smoothing,
@@ -130,19 +141,8 @@ impl<'a> Analyzer<'a> {
             &folder.join("tracks.safetensors"),
         )?;
 
-        let mut summary = Summary {
-            version: 1,
-            input: input.id.clone(),
-            fingerprint,
-            width: overview.width,
-            height: overview.height,
-            frames: overview.frames,
-            duration_ns: overview.duration_ns,
-            flaw: seen.trouble.flaw,
-            people: people::rank(&overview),
-            tracks: overview.tracks.into_iter().map(|t| t.summary).collect(),
-            ..Summary::default()
-        };
+        summary.tracks = overview.tracks.into_iter().map(|t| t.summary).collect();
+        identify(&mut summary, &collection);
         for track in &mut summary.tracks {
             track.thumbnail = collection.thumbnails.get(&track.track.track).cloned();
         }
@@ -152,7 +152,12 @@ impl<'a> Analyzer<'a> {
     }
 
     /// Names whole tracks where the lines do not have the final names.
-    fn name(&self, overview: &mut Overview, collection: &Collection) -> Option<Restriction> {
+    fn name(
+        &self,
+        overview: &mut Overview,
+        collection: &Collection,
+        input: &Summary,
+    ) -> Option<Restriction> {
         let gallery = self.gallery.as_ref()?;
         let namer = Namer {
             gallery,
@@ -171,7 +176,12 @@ impl<'a> Analyzer<'a> {
         }
         settle(&mut overview.tracks, &namer, embeddings);
         let which = self.options.main_persons?;
-        let main = people::choose(&people::rank(overview), which);
+        let mut named = Summary {
+            tracks: overview.tracks.iter().map(|t| t.summary.clone()).collect(),
+            ..input.clone()
+        };
+        identify(&mut named, collection);
+        let main = people::choose(&named.people, which);
         let renamed = restrict(&mut overview.tracks, &main, &namer, embeddings);
         Some(Restriction { main, renamed })
     }
@@ -228,6 +238,17 @@ impl<'a> Analyzer<'a> {
             trouble,
         }))
     }
+}
+
+/// Finds out which tracks are one person, and lists the people.
+fn identify(summary: &mut Summary, collection: &Collection) {
+    for track in &mut summary.tracks {
+        let id = track.track.track;
+        if !collection.embeddings_of(id).is_empty() {
+            track.person = Some(format!("track {id}"));
+        }
+    }
+    people::update(summary);
 }
 
 /// An input that went through the stages.

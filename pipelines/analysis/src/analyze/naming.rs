@@ -56,7 +56,7 @@ pub fn settle<'a>(
     let claim = |track: &WholeTrack| {
         let summary = &track.summary;
         Claim::from(Verdict {
-            person: name_of(track).map(str::to_owned),
+            person: name_of(summary).map(str::to_owned),
             confidence: summary.track.name_confidence.unwrap_or(1.0),
             // Of the whole track.
             distance: summary.distance.unwrap_or(2.0),
@@ -76,7 +76,7 @@ pub fn settle<'a>(
     );
     let mut renamed = BTreeSet::new();
     for (track, verdict) in tracks.iter_mut().zip(verdicts) {
-        if name_of(track) != verdict.person.as_deref() {
+        if name_of(&track.summary) != verdict.person.as_deref() {
             renamed.insert(track.summary.track.track);
             set_name(&mut track.summary, verdict);
         }
@@ -126,7 +126,7 @@ pub fn restrict<'a>(
     };
     let mut renamed = BTreeSet::new();
     for track in tracks.iter_mut() {
-        if name_of(track).is_none_or(|name| !main.contains(name)) {
+        if name_of(&track.summary).is_none_or(|name| !main.contains(name)) {
             let id = track.summary.track.track;
             set_name(&mut track.summary, namer.name(embeddings(id)));
             renamed.insert(id);
@@ -302,7 +302,7 @@ mod tests {
         let names = |tracks: &[WholeTrack]| -> Vec<String> {
             tracks
                 .iter()
-                .map(|t| name_of(t).unwrap_or("-").to_owned())
+                .map(|t| name_of(&t.summary).unwrap_or("-").to_owned())
                 .collect()
         };
         let mut together = tracks([&[(0, 9)], &[(5, 20)], &[(21, 30)]]);
@@ -393,13 +393,14 @@ mod tests {
         ];
         let find = |id: u64| embeddings[id as usize - 1].as_slice();
         let renamed = restrict(&mut tracks, &main(&["ann"]), &namer(&gallery), find);
-        let names: Vec<_> = tracks.iter().map(|t| name_of(t).unwrap_or("-")).collect();
+        let name = |t: &WholeTrack| name_of(&t.summary).unwrap_or("-").to_owned();
+        let names: Vec<_> = tracks.iter().map(name).collect();
         assert_eq!(names, ["ann", "ann", "-", "ann", "-"]);
         assert_eq!(renamed.into_iter().collect::<Vec<_>>(), [2, 3, 4, 5]);
         assert_eq!(tracks[0].summary.track.name_confidence, Some(0.9), "kept");
 
         restrict(&mut tracks, &main(&[]), &namer(&gallery), find);
-        assert!(tracks.iter().all(|t| name_of(t).is_none()));
+        assert!(tracks.iter().all(|t| name_of(&t.summary).is_none()));
     }
 
     fn line(id: Option<u64>, name: Option<&str>) -> Line {

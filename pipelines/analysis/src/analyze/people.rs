@@ -1,10 +1,12 @@
-//! Measures how long people are on screen, and chooses the main persons.
+//! Who is in an input: measures how long people are on screen, and chooses the main persons.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use super::tally::{Mean, Overview, WholeTrack, covered, female, gender, tenths};
-use crate::record::{Person, UNKNOWN};
+use super::tally::{Mean, Span, covered, female, gender, tenths};
+use super::together::together;
+use crate::record::{Person, Summary, TrackSummary, UNKNOWN};
 
 /// The people to whom names are restricted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,41 +38,186 @@ impl FromStr for MainPersons {
 }
 
 /// The name of a track, if it is somebody's.
-pub fn name_of(track: &WholeTrack) -> Option<&str> {
-    let name = track.summary.track.name.as_deref();
+pub fn name_of(track: &TrackSummary) -> Option<&str> {
+    let name = track.track.name.as_deref();
     name.filter(|name| *name != UNKNOWN)
 }
 
-/// The named people, longest on screen first. If there are no times, those on most frames come first.
-pub fn rank(input: &Overview) -> Vec<Person> {
-    let mut tracks: BTreeMap<&str, Vec<&WholeTrack>> = BTreeMap::new();
-    for track in &input.tracks {
-        if let Some(name) = name_of(track) {
-            tracks.entry(name).or_default().push(track);
+/// The number of a stranger, if `person` is one.
+pub fn stranger(person: &str) -> Option<u64> {
+    let number = person.strip_prefix("stranger-")?;
+    number.parse().ok().filter(|number| *number > 0)
+}
+
+/// Derives `people`, `strangers` and `together` from the tracks, after their names or persons have
+/// changed.
+///
+/// A `person` on input says which tracks belong together; any text will do. On output it is the
+/// name of one of the tracks, or `stranger-N`. Strangers keep their numbers. Others are numbered
+/// after them, longest on screen first. Tracks with neither a name nor a `person` belong to nobody.
+/// Tracks of one name are one person, and tracks without a name join it unless they were on screen
+/// at the same time.
+pub fn update(summary: &mut Summary) {
+    assign(&mut summary.tracks, summary.shared_strangers);
+    let mut groups: BTreeMap<&str, Vec<&TrackSummary>> = BTreeMap::new();
+    for track in &summary.tracks {
+        if let Some(person) = track.person.as_deref() {
+            groups.entry(person).or_default().push(track);
         }
     }
-    let mut people: Vec<(u64, Person)> = tracks
+    let mut ranked: Vec<(bool, u64, Person)> = groups
         .into_iter()
         .map(|(name, tracks)| {
-            let frames = tracks.iter().map(|t| t.summary.track.frames).sum();
-            (frames, person(name, &tracks, frames, input))
+            let frames = tracks.iter().map(|t| t.track.frames).sum();
+            let named = tracks.iter().any(|track| name_of(track).is_some());
+            (named, frames, person(name, &tracks, frames, summary))
         })
         .collect();
     // Stable sort: ties stay in the order of names.
-    people.sort_by_key(|(frames, person)| std::cmp::Reverse((person.screen_time_ns, *frames)));
-    people.into_iter().map(|(_, person)| person).collect()
+    ranked.sort_by_key(|(_, frames, person)| Reverse((person.screen_time_ns, *frames)));
+    let (named, others): (Vec<_>, Vec<_>) = ranked.into_iter().partition(|(named, ..)| *named);
+    summary.people = named.into_iter().map(|(.., person)| person).collect();
+    summary.strangers = others.into_iter().map(|(.., person)| person).collect();
+    summary.together = together(&summary.tracks);
 }
 
-fn person(name: &str, tracks: &[&WholeTrack], frames: u64, input: &Overview) -> Person {
-    let spans = || tracks.iter().flat_map(|t| &t.spans);
-    let screen_time_ns = covered(spans());
+/// Gives all tracks of one person the same `person`. Numbers up to `shared` are not given to anybody
+/// new.
+fn assign(tracks: &mut [TrackSummary], shared: u64) {
+    let mut present: BTreeMap<String, Presence> = BTreeMap::new();
+    // The names in each group, with their times on screen.
+    let mut names: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for track in tracks.iter_mut() {
+        let Some(name) = name_of(track).map(str::to_owned) else {
+            continue;
+        };
+        present.entry(name.clone()).or_default().add(track);
+        if let Some(group) = track.person.replace(name.clone()) {
+            let time = names.entry(group).or_default().entry(name).or_default();
+            *time += track.screen_time_ns;
+        }
+    }
+    let longest = |names: &BTreeMap<String, u64>| {
+        let longest = names.iter().max_by_key(|(_, time)| **time);
+        longest.map(|(name, _)| name.clone())
+    };
+    let mut unnamed: Vec<&mut TrackSummary> =
+        tracks.iter_mut().filter(|t| name_of(t).is_none()).collect();
+    unnamed.sort_by_key(|track| Reverse((track.screen_time_ns, track.track.frames)));
+    let mut last = shared;
+    // Tracks that were not with anybody who has a name or a number, by their former groups.
+    let mut left: BTreeMap<String, Vec<(Presence, Vec<&mut TrackSummary>)>> = BTreeMap::new();
+    for track in unnamed {
+        let Some(group) = track.person.take() else {
+            continue;
+        };
+        let number = stranger(&group);
+        last = last.max(number.unwrap_or(0));
+        let person = match (present.contains_key(&group), names.get(&group)) {
+            (false, Some(names)) => longest(names),
+            (false, None) if number.is_none() => None,
+            _ => Some(group.clone()),
+        };
+        if let Some(person) = person {
+            let presence = present.entry(person.clone()).or_default();
+            if !presence.meets(track) {
+                presence.add(track);
+                track.person = Some(person);
+                continue;
+            }
+        }
+        let parts = left.entry(group).or_default();
+        match parts
+            .iter_mut()
+            .find(|(presence, _)| !presence.meets(track))
+        {
+            Some((presence, tracks)) => {
+                presence.add(track);
+                tracks.push(track);
+            }
+            None => {
+                let mut presence = Presence::default();
+                presence.add(track);
+                parts.push((presence, vec![track]));
+            }
+        }
+    }
+    let mut new: Vec<(Presence, Vec<&mut TrackSummary>)> = left.into_values().flatten().collect();
+    new.sort_by_key(|(presence, tracks)| {
+        let frames: u64 = tracks.iter().map(|t| t.track.frames).sum();
+        let first = tracks.iter().map(|t| t.track.track).min();
+        (Reverse((presence.time(), frames)), first)
+    });
+    for (number, (_, tracks)) in (last + 1..).zip(new) {
+        for track in tracks {
+            track.person = Some(format!("stranger-{number}"));
+        }
+    }
+}
+
+/// When somebody was on screen.
+#[derive(Debug, Default)]
+struct Presence {
+    /// By their first times: the last time, and when the last frame ends. They do not overlap,
+    /// unless tracks of one name do.
+    spans: BTreeMap<u64, Span>,
+}
+
+impl Presence {
+    fn add(&mut self, track: &TrackSummary) {
+        for mut span in spans(track) {
+            // Joins whatever it overlaps.
+            while let Some(other) = self.overlapping(&span) {
+                self.spans.remove(&other.first);
+                span = Span {
+                    first: span.first.min(other.first),
+                    last: span.last.max(other.last),
+                    end: span.end.max(other.end),
+                };
+            }
+            self.spans.insert(span.first, span);
+        }
+    }
+
+    fn overlapping(&self, span: &Span) -> Option<Span> {
+        let (_, before) = self.spans.range(..=span.last).next_back()?;
+        (before.last >= span.first).then_some(*before)
+    }
+
+    fn meets(&self, track: &TrackSummary) -> bool {
+        spans(track).any(|span| self.overlapping(&span).is_some())
+    }
+
+    fn time(&self) -> u64 {
+        covered(self.spans.values())
+    }
+}
+
+/// The appearances of a track. Their last frames last equally long, and as long as its screen time
+/// says.
+fn spans(track: &TrackSummary) -> impl Iterator<Item = Span> {
+    let between = |[first, last]: &[u64; 2]| last.saturating_sub(*first);
+    let without_last: u64 = track.appearances.iter().map(between).sum();
+    let count = track.appearances.len().max(1) as u64;
+    let frame = track.screen_time_ns.saturating_sub(without_last) / count;
+    track.appearances.iter().map(move |&[first, last]| Span {
+        first,
+        last,
+        end: last.saturating_add(frame),
+    })
+}
+
+fn person(name: &str, tracks: &[&TrackSummary], frames: u64, input: &Summary) -> Person {
+    let spans: Vec<Span> = tracks.iter().flat_map(|track| spans(track)).collect();
+    let screen_time_ns = covered(&spans);
     let (part, whole) = match input.duration_ns {
         // A picture, or frames without times.
         0 => (frames, input.frames),
         duration => (screen_time_ns, duration),
     };
     let (mut age, mut women) = (Mean::default(), Mean::default());
-    for track in tracks.iter().map(|t| &t.summary.track) {
+    let lines = || tracks.iter().map(|t| &t.track);
+    for track in lines() {
         let weight = track.frames as f64;
         if let Some(years) = track.age {
             age.add(years, weight);
@@ -80,9 +227,6 @@ fn person(name: &str, tracks: &[&WholeTrack], frames: u64, input: &Overview) -> 
         }
     }
     let (gender, gender_confidence) = women.value().map(gender).unzip();
-    let first = spans().map(|s| s.first).min();
-    let last = spans().map(|s| s.last).max();
-    let lines = || tracks.iter().map(|t| &t.summary.track);
     Person {
         name: name.to_owned(),
         screen_time_ns,
@@ -93,9 +237,9 @@ fn person(name: &str, tracks: &[&WholeTrack], frames: u64, input: &Overview) -> 
         },
         first_pts: lines().filter_map(|t| t.first_pts).min().unwrap_or(0),
         last_pts: lines().filter_map(|t| t.last_pts).max().unwrap_or(0),
-        first_stream_time: first,
-        last_stream_time: last,
-        tracks: tracks.iter().map(|t| t.summary.track.track).collect(),
+        first_stream_time: spans.iter().map(|s| s.first).min(),
+        last_stream_time: spans.iter().map(|s| s.last).max(),
+        tracks: lines().map(|t| t.track).collect(),
         age: age.value().map(tenths),
         gender,
         gender_confidence,
@@ -115,95 +259,4 @@ pub fn choose(people: &[Person], which: MainPersons) -> BTreeSet<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tally::Span;
-    use super::*;
-    use crate::record::{Track, TrackSummary};
-
-    fn track(id: u64, name: Option<&str>, spans: &[(u64, u64)]) -> WholeTrack {
-        let spans = spans.iter().map(|&(first, end)| Span {
-            first,
-            last: end - 1,
-            end,
-        });
-        WholeTrack {
-            summary: TrackSummary {
-                track: Track {
-                    track: id,
-                    first_pts: spans.clone().map(|s| 1000 + s.first).min(),
-                    last_pts: spans.clone().map(|s| 1000 + s.last).max(),
-                    frames: 2,
-                    name: name.map(Into::into),
-                    age: Some(20.0 + id as f64),
-                    ..Track::default()
-                },
-                ..TrackSummary::default()
-            },
-            spans: spans.collect(),
-        }
-    }
-
-    fn film() -> Overview {
-        Overview {
-            frames: 100,
-            duration_ns: 1000,
-            tracks: vec![
-                track(1, Some("bob"), &[(0, 100)]),
-                track(2, Some("ann"), &[(50, 300)]),
-                track(3, Some(UNKNOWN), &[(0, 1000)]),
-                track(4, None, &[(0, 1000)]),
-                // Partly on screen twice at the same time.
-                track(5, Some("ann"), &[(200, 400), (900, 950)]),
-            ],
-            ..Overview::default()
-        }
-    }
-
-    #[test]
-    fn people_are_ranked_by_their_time_on_screen() {
-        let people = rank(&film());
-        let names: Vec<_> = people.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["ann", "bob"]);
-        let ann = &people[0];
-        assert_eq!((ann.screen_time_ns, ann.share), (400, 0.4));
-        assert_eq!((ann.first_pts, ann.last_pts), (1050, 1949));
-        assert_eq!(ann.shown(), [50, 949]);
-        assert_eq!(ann.tracks, [2, 5]);
-        assert_eq!((ann.age, &ann.gender), (Some(23.5), &None));
-    }
-
-    #[test]
-    fn without_times_frames_are_counted() {
-        let mut picture = film();
-        (picture.frames, picture.duration_ns) = (1, 0);
-        for track in &mut picture.tracks {
-            track.summary.track.frames = 1;
-            track.spans.clear();
-        }
-        let people = rank(&picture);
-        assert_eq!(people[0].name, "ann", "on two tracks");
-        assert!(
-            people
-                .iter()
-                .all(|p| p.share == 1.0 && p.first_stream_time.is_none())
-        );
-        assert!(rank(&Overview::default()).is_empty());
-    }
-
-    #[test]
-    fn main_persons_are_so_many_or_those_long_enough_on_screen() {
-        let people = rank(&film());
-        let chosen = |text: &str| -> Vec<String> {
-            let which = text.parse().expect("valid");
-            choose(&people, which).into_iter().collect()
-        };
-        assert_eq!(chosen("1"), ["ann"]);
-        assert_eq!(chosen("9"), ["ann", "bob"]);
-        assert_eq!(chosen("40%"), ["ann"]);
-        assert_eq!(chosen("0.1"), ["ann", "bob"]);
-        assert!(chosen("41 %").is_empty());
-        for bad in ["0", "-1", "0%", "101%", "1.5", "", "NaN", "inf", "x"] {
-            assert!(bad.parse::<MainPersons>().is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

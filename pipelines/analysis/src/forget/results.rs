@@ -10,6 +10,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
 use super::{Forgetting, Removed, lines};
+use crate::analyze::people;
 use crate::cluster::{Embeddings, LARGEST_FILE};
 use crate::record::{self, Clusters, Summary};
 use face_gallery::edit::distance;
@@ -44,7 +45,12 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<ForgottenInpu
     let mut tracks: BTreeSet<u64> = summary
         .tracks
         .iter()
-        .filter(|t| t.track.name.as_deref().is_some_and(&is_theirs))
+        .filter(|t| {
+            [&t.track.name, &t.person]
+                .into_iter()
+                .flatten()
+                .any(|name| is_theirs(name))
+        })
         .map(|t| t.track.track)
         .collect();
     tracks.extend(old.iter().flat_map(|old| enrolled(old, &forgetting.rows)));
@@ -64,7 +70,6 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<ForgottenInpu
             .map(|(_, found)| found.clone())
             .unwrap_or_default(),
     );
-    let people = summary.people.len();
     let is_in = removed != Removed::default()
         || unfinished.is_some()
         || summary.people.iter().any(|p| is_theirs(&p.name));
@@ -90,7 +95,6 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<ForgottenInpu
         }
     }
     let mut pictures = Vec::new();
-    summary.people.retain(|p| !is_theirs(&p.name));
     summary.tracks.retain(|track| {
         let theirs = tracks.contains(&track.track.track);
         pictures.extend(track.thumbnail.clone().filter(|_| theirs));
@@ -99,12 +103,9 @@ pub fn input(folder: &Path, forgetting: &mut Forgetting) -> Result<ForgottenInpu
     for picture in pictures {
         removed.pictures += u64::from(forgetting.remove_file(folder, &picture)?);
     }
-    // Another person's track may be enrolled as theirs: recompute totals from the remaining tracks.
-    for person in &mut summary.people {
-        person.tracks.retain(|track| !tracks.contains(track));
-    }
-    summary.people.retain(|person| !person.tracks.is_empty());
-    if is_in || summary.people.len() < people {
+    // Another person's track may be enrolled as theirs.
+    people::update(&mut summary);
+    if is_in {
         if was_whole && !forgetting.dry_run {
             summary.note_files(folder)?;
         }
