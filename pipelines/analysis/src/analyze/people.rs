@@ -195,7 +195,7 @@ impl Presence {
 
 /// The appearances of a track. Their last frames last equally long, and as long as its screen time
 /// says.
-fn spans(track: &TrackSummary) -> impl Iterator<Item = Span> {
+pub(super) fn spans(track: &TrackSummary) -> impl Iterator<Item = Span> {
     let between = |[first, last]: &[u64; 2]| last.saturating_sub(*first);
     let without_last: u64 = track.appearances.iter().map(between).sum();
     let count = track.appearances.len().max(1) as u64;
