@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// One row per stranger.
+/// One row per stranger, and one for all.
 fn table(strangers: &[Listed]) -> String {
     if strangers.is_empty() {
         return "no strangers yet\n".into();
@@ -53,5 +53,15 @@ fn table(strangers: &[Listed]) -> String {
             stranger.cameras.join(", "),
         ]
     }));
+    let none = || "-".to_owned();
+    let visits: u64 = strangers.iter().map(|stranger| stranger.seen).sum();
+    rows.push(vec![
+        ui::count(strangers.len() as u64, "stranger"),
+        none(),
+        visits.to_string(),
+        none(),
+        none(),
+        none(),
+    ]);
     ui::table(&rows)
 }

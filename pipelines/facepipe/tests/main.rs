@@ -18,6 +18,7 @@ mod kinds;
 mod live;
 mod live_observe;
 mod live_outputs;
+mod live_strangers;
 mod main_persons;
 mod pages;
 mod persons;

@@ -445,6 +445,31 @@ mod tests {
     }
 
     #[test]
+    fn strangers_are_told_apart_and_not_written_by_default() {
+        let camera = "[[camera]]\nname = \"door\"\nuri = \"rtsp://c/1\"\n";
+        let strangers =
+            |keys: &str| Ok::<_, anyhow::Error>(parse(&format!("{keys}{camera}"))?.strangers);
+        let default = strangers("").expect("valid");
+        assert!(default.enabled && default.remember.is_none() && default.folder().is_none());
+        assert_eq!(default.forget_after, Duration::from_secs(7 * 86_400));
+        let kept = strangers("[strangers]\nremember = \"s.json\"\nmost = 5\n").expect("valid");
+        assert_eq!(
+            kept.remember.as_deref(),
+            Some(Path::new("/etc/facepipe/s.json"))
+        );
+        assert_eq!((kept.most, kept.folder().is_some()), (5, true));
+        for (keys, needle) in [
+            ("remember = true", "strangers.remember: true names no file"),
+            ("most = 0", "strangers.most"),
+            ("visit-gap = \"0s\"", "strangers.visit-gap"),
+            ("forget = 1", "strangers"),
+        ] {
+            let error = strangers(&format!("[strangers]\n{keys}\n")).expect_err("refused");
+            assert!(format!("{error:#}").contains(needle), "{keys}: {error:#}");
+        }
+    }
+
+    #[test]
     fn credentials_in_an_address_are_refused_and_not_repeated() {
         let error = refusal("[[camera]]\nname = \"door\"\nuri = \"rtsp://me:hunter2@c/1\"");
         assert!(error.contains("password-env"), "{error}");
