@@ -296,6 +296,27 @@
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
 
+  // Shows whom somebody was with, while the pointer is on them.
+  function pick(graph) {
+    const members = [...graph.querySelectorAll("g")];
+    const lines = [...graph.querySelectorAll("path")];
+    members.forEach((member, i) => {
+      member.addEventListener("pointerenter", () => {
+        const shown = new Set([i]);
+        for (const line of lines) {
+          const [a, b] = [Number(line.dataset.a), Number(line.dataset.b)];
+          line.classList.toggle("picked", a === i || b === i);
+          if (a === i) shown.add(b);
+          if (b === i) shown.add(a);
+        }
+        members.forEach((other, j) => other.classList.toggle("picked", shown.has(j)));
+        graph.classList.add("picking");
+      });
+      member.addEventListener("pointerleave", () => graph.classList.remove("picking"));
+    });
+  }
+
+  for (const graph of document.querySelectorAll(".company")) pick(graph);
   for (const section of document.querySelectorAll(".input")) {
     if ($(".timeline", section)) new Timeline(section);
   }

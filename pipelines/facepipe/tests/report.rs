@@ -78,13 +78,45 @@ fn two_inputs() -> TempDir {
         track(2, Some("Unknown"), &[[2 * SECOND, 4 * SECOND]]),
     ]);
     let people = json!([person("Ann", &[1], 7 * SECOND)]);
-    let film = summary(&film.display().to_string(), 20 * SECOND, people, tracks);
+    let mut film = summary(&film.display().to_string(), 20 * SECOND, people, tracks);
+    film["tracks"][0]["person"] = "Ann".into();
+    film["tracks"][1]["person"] = "stranger-1".into();
+    film["together"] = json!([{
+        "people": ["Ann", "stranger-1"], "time_ns": 2 * SECOND, "first": 2 * SECOND, "last": 4 * SECOND,
+    }]);
     write(&folder.path().join("out"), "film", &film);
     let picture = media("single_face.jpg").canonicalize().expect("there");
     let tracks = json!([track(1, None, &[[0, 0]])]);
     let picture = summary(&picture.display().to_string(), 0, json!([]), tracks);
     write(&folder.path().join("out"), "picture", &picture);
     folder
+}
+
+#[test]
+fn who_was_with_whom_is_a_graph_and_a_table() {
+    let folder = two_inputs();
+    let (results, page) = (folder.path().join("out"), folder.path().join("report.html"));
+    assert_code(&run(&mut report(&results, &page)), 0);
+    let shown = Page::read(&page);
+    shown.check();
+    assert_eq!(shown.texts("#input-1 .company text"), ["Ann", "stranger-1"]);
+    let label = &shown.attributes("#input-1 .company", "aria-label")[0];
+    assert!(label.contains("Ann and stranger-1: 0:02"), "{label}");
+    assert_eq!(shown.texts("#input-1 .pairs td"), ["0:02", "0:02", "0:04"]);
+    assert!(shown.all("#people .company").is_empty(), "in one film only");
+
+    // Once strangers are grouped, they are the same people in all inputs.
+    let path = results.join("film/summary.json");
+    let text = fs::read_to_string(&path).expect("there");
+    let mut film: Value = serde_json::from_str(&text).expect("JSON");
+    film["shared_strangers"] = 1.into();
+    fs::write(&path, film.to_string()).expect("writable");
+    assert_code(&run(&mut report(&results, &page)), 0);
+    let shown = Page::read(&page);
+    shown.check();
+    assert_eq!(shown.texts("#people .company text").len(), 2);
+    assert_eq!(shown.all("#people .pairs a").len(), 1);
+    assert_eq!(shown.all(".company image").len(), 4);
 }
 
 #[test]
@@ -191,7 +223,10 @@ impl Page {
             .iter()
             .map(|data| data["rows"].as_array().expect("rows").len())
             .sum();
-        assert_eq!(self.all(".input tbody tr").len(), rows);
+        let pairs = self.all(".input .pairs tr").len();
+        assert_eq!(self.all(".input tbody tr").len() - pairs, rows);
+        // Each line of a graph has a row, too.
+        assert_eq!(self.all(".company path").len(), self.all(".pairs tr").len());
     }
 }
 

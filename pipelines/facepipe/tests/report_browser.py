@@ -203,6 +203,10 @@ def check(browser, page, pictures):
                                ["heading", "grid", "row", "rowheader", "gridcell", "table", "caption",
                                 "columnheader", "button", "link"]}
 
+    found["people_in_graphs"] = browser.evaluate("document.querySelectorAll('.company g').length")
+    if found["people_in_graphs"]:
+        check_graph(browser, expect, pictures)
+
     expect("nothing is wider than a phone", phone(browser))
     problems = [e["params"].get("entry", e["params"]) for e in browser.events
                 if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
@@ -212,6 +216,35 @@ def check(browser, page, pictures):
     expect("no dialog was opened", not any("javascriptDialog" in e["method"] for e in browser.events))
     found["wrong"] = wrong
     return found
+
+
+def check_graph(browser, expect, pictures):
+    """The first graph of who was with whom: with the mouse, the keyboard, and for a screen reader."""
+    graph = "document.querySelector('.company')"
+    browser.evaluate(f"{graph}.scrollIntoView({{block: 'center'}})")
+    time.sleep(0.3)
+    expect("the graph has a name", browser.evaluate(f"{graph}.ariaLabel.includes('together')"))
+    expect("names in the graph lie apart", browser.evaluate(
+        "(() => { const boxes = [..." + graph + ".querySelectorAll('g text')]"
+        ".map(text => text.getBoundingClientRect());"
+        " return boxes.every((a, i) => boxes.slice(i + 1).every(b => a.right <= b.left || b.right <= a.left"
+        " || a.bottom <= b.top || b.bottom <= a.top)); })()"))
+    x, y = browser.evaluate(f"(() => {{ const b = {graph}.querySelector('g circle').getBoundingClientRect();"
+                            " return [b.x + b.width / 2, b.y + b.height / 2]; })()")
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    expect("pointing at somebody shows their lines", browser.wait(
+        f"{graph}.classList.contains('picking') && {graph}.querySelector('path.picked') !== null", 3))
+    if pictures:
+        browser.screenshot(pictures / "company.png")
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    expect("then all are shown again", browser.wait(f"!{graph}.classList.contains('picking')", 3))
+    details = f"{graph}.closest('section').querySelector('details')"
+    browser.evaluate(f"{details}.querySelector('summary').focus()")
+    browser.key("Enter")
+    expect("Enter opens the table", browser.wait(f"{details}.open", 3))
+    lines = browser.evaluate(f"{graph}.querySelectorAll('path').length")
+    rows = browser.evaluate(f"{details}.querySelectorAll('tbody tr').length")
+    expect(f"the table has {rows} rows for {lines} lines", rows == lines)
 
 
 def phone(browser):

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use super::company::{self, Company};
 use super::load::{InputResults, Results};
 use super::spans::union;
 use crate::analyze::tally::{Mean, female, gender};
@@ -81,6 +82,7 @@ pub struct Input {
     pub end_ns: u64,
     /// Named people, then groups of unknown ones, then single tracks.
     pub rows: Vec<Row>,
+    pub company: Company,
 }
 
 /// Someone in all inputs.
@@ -115,6 +117,8 @@ pub struct Report {
     /// Unknown tracks in no cluster.
     pub loose: usize,
     pub has_clusters: bool,
+    /// Who was with whom in all inputs. Strangers are included if they are grouped.
+    pub company: Company,
 }
 
 impl Report {
@@ -129,7 +133,10 @@ impl Report {
         let rows = rows.filter_map(|row| row.thumbnail.clone());
         let ranked = self.ranking.iter().filter_map(|r| r.thumbnail.clone());
         let strangers = self.strangers.iter().flat_map(|s| s.thumbnails.clone());
-        rows.chain(ranked).chain(strangers).collect()
+        let companies = self.inputs.iter().map(|input| &input.company);
+        let companies = companies.chain([&self.company]).flat_map(|c| &c.members);
+        let members = companies.filter_map(|member| member.thumbnail.clone());
+        rows.chain(ranked).chain(strangers).chain(members).collect()
     }
 }
 
@@ -192,7 +199,8 @@ pub fn build(results: &Results) -> Report {
                 everywhere.entry(identity).or_default().extend(tracks);
             }
         }
-        inputs.push(view(input, shown));
+        let company = company::build(&[(place, input)]);
+        inputs.push(view(input, shown, company));
     }
 
     let mut ranking = Vec::new();
@@ -240,6 +248,7 @@ pub fn build(results: &Results) -> Report {
         strangers,
         loose,
         has_clusters: results.clusters.is_some(),
+        company: company::build(&results.inputs.iter().enumerate().collect::<Vec<_>>()),
     }
 }
 
@@ -375,7 +384,7 @@ fn totals(tracks: &[Appearance], screen_time_ns: u64, duration_ns: u64) -> Total
     }
 }
 
-fn view(input: &InputResults, rows: Vec<Row>) -> Input {
+fn view(input: &InputResults, rows: Vec<Row>, company: Company) -> Input {
     let summary = &input.summary;
     let last = rows.iter().filter_map(|row| row.spans.last());
     let last = last.map(|span| span[1]).max().unwrap_or(0);
@@ -387,6 +396,7 @@ fn view(input: &InputResults, rows: Vec<Row>) -> Input {
         duration_ns: summary.duration_ns,
         end_ns: summary.duration_ns.max(last),
         rows,
+        company,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Fills texts and references into the template, which escapes them.
 
+mod company;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,6 +12,7 @@ use askama::Template;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use self::company::{Graph, graph};
 use super::media::{self, Media, media};
 use super::model::{self, Identity, Report, Row, Stranger, Totals};
 use super::thumbnails::Thumbnails;
@@ -32,6 +35,7 @@ struct Page<'a> {
     videos: Vec<InputView<'a>>,
     pictures: Vec<InputView<'a>>,
     ranking: Vec<RankedView<'a>>,
+    company: Option<Graph<'a>>,
     strangers: Vec<StrangerView<'a>>,
     has_unknown: bool,
     has_clusters: bool,
@@ -66,6 +70,7 @@ struct InputView<'a> {
     sources: Vec<String>,
     is_still: bool,
     rows: Vec<RowView<'a>>,
+    company: Option<Graph<'a>>,
     /// Whether any row has one.
     has_expressions: bool,
     data: String,
@@ -186,6 +191,7 @@ pub fn render(
         videos,
         pictures,
         ranking: ranking.collect(),
+        company: graph("all".into(), &report.company, thumbnails, Some(&places)),
         strangers: strangers.collect(),
         has_unknown: !report.strangers.is_empty() || report.loose > 0,
         has_clusters: report.has_clusters,
@@ -201,7 +207,7 @@ fn input_id(index: usize) -> String {
 
 fn input_view<'a>(
     index: usize,
-    input: &model::Input,
+    input: &'a model::Input,
     media: &Media,
     thumbnails: &'a Thumbnails,
 ) -> Result<InputView<'a>> {
@@ -243,6 +249,7 @@ fn input_view<'a>(
         sources: media.sources.clone(),
         is_still,
         rows,
+        company: graph(input_id(index), &input.company, thumbnails, None),
         has_expressions,
         data: script_safe(&serde_json::to_string(&timeline)?),
     })
