@@ -10,8 +10,10 @@ const MARGIN: [f64; 2] = [64.0, 48.0];
 /// The longest name below a picture; the table has the whole one.
 const LONGEST_LABEL: usize = 13;
 
-/// How wide the lines are, in pixels.
-const WIDTHS: [f64; 2] = [1.5, 9.0];
+/// How wide the lines are, in pixels, and how opaque: a little time together is hardly to be seen among
+/// much.
+const WIDTHS: [f64; 2] = [1.0, 9.0];
+const OPACITIES: [f64; 2] = [0.14, 0.7];
 
 /// A graph.
 pub struct Graph<'a> {
@@ -34,6 +36,7 @@ pub struct Graph<'a> {
 pub struct LineView {
     pub path: String,
     pub width: String,
+    pub opacity: String,
     pub members: [usize; 2],
     pub title: String,
 }
@@ -41,6 +44,8 @@ pub struct LineView {
 pub struct MemberView<'a> {
     pub x: String,
     pub y: String,
+    /// Where the name is, from the middle of the picture: outside, where no lines are.
+    pub name_y: i32,
     pub label: &'a str,
     pub short: String,
     pub named: bool,
@@ -80,17 +85,15 @@ pub fn graph<'a>(
     };
     let line = |pair: &Pair| LineView {
         path: path(pair.members.map(|i| company.members[i].place)),
-        // The square root keeps weak ones visible.
-        width: format!(
-            "{:.1}",
-            WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * strength(pair).sqrt()
-        ),
+        width: format!("{:.1}", between(WIDTHS, strength(pair))),
+        opacity: format!("{:.2}", between(OPACITIES, strength(pair))),
         members: pair.members,
         title: pair_label(pair),
     };
     let members = company.members.iter().map(|member| MemberView {
         x: format!("{:.1}", member.place[0]),
         y: format!("{:.1}", member.place[1]),
+        name_y: if member.place[1] < -1.0 { -31 } else { 38 },
         label: &member.label,
         short: short(&member.label),
         named: member.named,
@@ -138,6 +141,10 @@ pub fn graph<'a>(
 fn path([[x1, y1], [x2, y2]]: [[f64; 2]; 2]) -> String {
     let (x, y) = ((x1 + x2) / 4.0, (y1 + y2) / 4.0);
     format!("M{x1:.1} {y1:.1}Q{x:.1} {y:.1} {x2:.1} {y2:.1}")
+}
+
+fn between([least, most]: [f64; 2], share: f64) -> f64 {
+    least + (most - least) * share
 }
 
 fn short(label: &str) -> String {
