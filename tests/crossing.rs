@@ -33,6 +33,7 @@ pub struct Face {
 }
 
 /// A made video.
+#[derive(Clone)]
 pub struct Footage {
     /// H.264 in MP4.
     pub video: PathBuf,

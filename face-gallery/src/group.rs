@@ -1,316 +1,281 @@
 //! Decides which tracks are one person: agglomerative clustering by average linkage, up to a distance.
 //!
 //! The two nearest clusters are joined repeatedly, until none are nearer than the threshold. The
-//! distance of two clusters is the mean over all pairs of their tracks, so one doubtful pair cannot
-//! join two people. Tracks that cannot be one person are infinitely far apart, and so are all
-//! clusters that contain such a pair.
+//! distance of two clusters is the mean over all pairs of their rows, so one doubtful pair cannot
+//! join two people.
+//!
+//! That mean needs no pairs: the mean cosine of all pairs of two clusters is the scalar product of
+//! the clusters' mean vectors. And a cluster joined from two is never nearer to a third than the
+//! nearer of the two was, so that only clusters with a pair of rows within the threshold can ever be
+//! joined. Those pairs are found by exact search, block by block.
+//!
+//! What the mean of all pairs cannot tell is who a few poor looks are: [`absorb`] compares them with
+//! the people found.
 
-use ndarray::{ArrayView2, s};
+mod absorb;
+mod agreement;
+mod pairs;
 
-/// The limit of tracks to group. Their distances take `n² / 2` numbers of 4 bytes, 800 MB.
-pub const MOST_TRACKS: usize = 20_000;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 
-/// The distances between all pairs of `n` points, each pair once.
-struct Distances {
-    n: usize,
-    /// First those from 0 to 1, 2, …, then those from 1 to 2, 3, …
-    condensed: Vec<f32>,
+use face_core::model::{Descriptor, Strangers};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+
+use crate::normal;
+use crate::vote::DISTANCE_THRESHOLD;
+
+pub use absorb::{Absorbed, absorb};
+pub use agreement::Agreement;
+use pairs::near_pairs;
+
+/// The limit of tracks to group. Their embeddings, and those of their groups, take 1 GB.
+pub const MOST_TRACKS: usize = 1_000_000;
+
+/// How many false joins are to be expected, at most, for each row, where the distances of strangers to
+/// the model are known.
+const FALSE_JOINS: f64 = 0.005;
+
+/// The distance up to which rows are always one person, as a share of the model's threshold for two
+/// faces. It is below 1 because two people in one cluster cannot be separated later, while one
+/// person in two clusters is joined as soon as both get the same name.
+const SHARE_OF_THRESHOLD: f64 = 0.85;
+
+/// The distances up to which rows are one person.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Nearness {
+    /// Of the model, for two faces.
+    threshold: f64,
+    strangers: Option<Strangers>,
+    /// Replaces all else.
+    pub fixed: Option<f64>,
 }
 
-impl Distances {
-    fn index(&self, a: usize, b: usize) -> usize {
-        let (a, b) = if a < b { (a, b) } else { (b, a) };
-        a * (2 * self.n - a - 1) / 2 + b - a - 1
+impl Default for Nearness {
+    /// For a model of which nothing is known.
+    fn default() -> Self {
+        Self {
+            threshold: DISTANCE_THRESHOLD,
+            strangers: None,
+            fixed: None,
+        }
+    }
+}
+
+impl Nearness {
+    /// For the embeddings of a model.
+    pub fn of(model: &Descriptor) -> Self {
+        Self {
+            threshold: model.distance_threshold.unwrap_or(DISTANCE_THRESHOLD),
+            strangers: model.strangers,
+            fixed: None,
+        }
     }
 
-    fn get(&self, a: usize, b: usize) -> f32 {
-        self.condensed[self.index(a, b)]
-    }
-
-    fn set(&mut self, a: usize, b: usize, distance: f32) {
-        let index = self.index(a, b);
-        self.condensed[index] = distance;
-    }
-
-    /// The cosine distances between the rows of `units`, which have length 1; infinite for pairs in
-    /// `apart`. `goes_on` receives the number of rows done. If it returns `false`, the result is
-    /// `None`.
-    fn new(
-        units: ArrayView2<f32>,
-        apart: &[(usize, usize)],
-        mut goes_on: impl FnMut(usize) -> bool,
-    ) -> Option<Self> {
-        let n = units.nrows();
-        let mut condensed = Vec::with_capacity(n * n.saturating_sub(1) / 2);
-        for row in 0..n {
-            if !goes_on(row) {
-                return None;
+    /// The mean distance up to which clusters of `rows` rows are one person. Every row is one more
+    /// chance that strangers are near by accident: among the few of one film, more is certain than
+    /// in an archive.
+    pub fn limit(&self, rows: usize) -> f64 {
+        let least = SHARE_OF_THRESHOLD * self.threshold;
+        let own = || match self.strangers {
+            Some(Strangers { mean, deviation }) => {
+                let share = FALSE_JOINS / rows.max(1) as f64;
+                let similarity = mean - deviation * normal::quantile(share);
+                (1.0 - similarity).clamp(least, self.threshold)
             }
-            let similarities = units.slice(s![row + 1.., ..]).dot(&units.row(row));
-            condensed.extend(similarities.iter().map(|s| (1.0 - s).max(0.0)));
-        }
-        let mut distances = Self { n, condensed };
-        for &(a, b) in apart {
-            distances.set(a, b, f32::INFINITY);
-        }
-        Some(distances)
+            None => least,
+        };
+        self.fixed.unwrap_or_else(own)
     }
+}
+
+/// Which clusters may be joined, whatever their distance. Clusters go by their first rows.
+pub trait Bonds {
+    /// Whether clusters `a` and `b` may be one person. If they may not, no clusters that contain them
+    /// may either.
+    fn may_join(&self, a: usize, b: usize) -> bool;
+
+    /// Notes that cluster `from` is now part of `into`.
+    fn join(&mut self, into: usize, from: usize);
+}
+
+/// Any clusters may be joined.
+impl Bonds for () {
+    fn may_join(&self, _: usize, _: usize) -> bool {
+        true
+    }
+
+    fn join(&mut self, _: usize, _: usize) {}
 }
 
 /// The clusters of the rows of `units` [N, D], which have length 1. A cluster is its row numbers in
-/// order; the clusters are sorted by their first rows. `weights` says how much a row counts in the
-/// mean. Pairs in `apart`, which are different rows, are never in one cluster. `goes_on` receives
-/// the number of steps done out of 2 N. If it returns `false`, the result is `None`.
+/// order; the clusters are sorted by their first rows. `weights`, above 0, says how much a row
+/// counts in the mean. `goes_on` receives the number of steps done out of 2 N. If it returns
+/// `false`, the result is `None`.
 pub fn group(
     units: ArrayView2<f32>,
     weights: &[f64],
-    apart: &[(usize, usize)],
+    bonds: &mut impl Bonds,
     threshold: f64,
     mut goes_on: impl FnMut(usize) -> bool,
 ) -> Option<Vec<Vec<usize>>> {
-    let distances = Distances::new(units, apart, &mut goes_on)?;
-    chain(distances, weights.to_vec(), threshold as f32, goes_on)
-}
-
-/// Clustering by nearest-neighbour chains. A cluster joined from two is never nearer to a third
-/// than the nearer of the two was. So two clusters that are nearest to each other can be joined at
-/// once, whatever the others are. This makes the whole algorithm quadratic in time.
-fn chain(
-    mut distances: Distances,
-    mut weights: Vec<f64>,
-    threshold: f32,
-    mut goes_on: impl FnMut(usize) -> bool,
-) -> Option<Vec<Vec<usize>>> {
-    let n = distances.n;
-    let mut members: Vec<Vec<usize>> = (0..n).map(|i| vec![i]).collect();
-    // Clusters that may still grow, by their first rows.
-    let mut open: Vec<usize> = (0..n).collect();
-    let mut chain: Vec<usize> = Vec::new();
-    while let Some(&first) = open.first() {
-        if !goes_on(2 * n - open.len()) {
+    let n = units.nrows();
+    let threshold = threshold as f32 + ROUNDING;
+    let pairs = near_pairs(units, threshold, &mut goes_on)?;
+    let mut clusters = Clusters::new(units, weights);
+    let mut queue = BinaryHeap::with_capacity(pairs.len());
+    for (a, b) in pairs {
+        let (a, b) = (a as usize, b as usize);
+        clusters.near[a].insert(b as u32);
+        clusters.near[b].insert(a as u32);
+        queue.push(Reverse(clusters.candidate(a, b)));
+    }
+    let mut joined = 0;
+    while let Some(Reverse(next)) = queue.pop() {
+        let (a, b) = (next.a as usize, next.b as usize);
+        if clusters.version(a, b) != next.version || next.distance > threshold {
+            continue;
+        }
+        if !bonds.may_join(a, b) {
+            clusters.near[a].remove(&next.b);
+            clusters.near[b].remove(&next.a);
+            continue;
+        }
+        if !goes_on(n + joined) {
             return None;
         }
-        let tip = match chain.last() {
-            Some(&tip) => tip,
-            None => {
-                chain.push(first);
-                first
-            }
-        };
-        let before = chain.len().checked_sub(2).map(|i| chain[i]);
-        // Of equally near clusters, prefer the previous one. Otherwise two might chase each other
-        // for ever.
-        let mut nearest = before.map(|b| (distances.get(tip, b), b));
-        for &other in open.iter().filter(|&&other| other != tip) {
-            let distance = distances.get(tip, other);
-            if nearest.is_none_or(|(least, _)| distance < least) {
-                nearest = Some((distance, other));
-            }
-        }
-        match nearest {
-            Some((distance, other)) if distance <= threshold => {
-                if Some(other) != before {
-                    chain.push(other);
-                    continue;
-                }
-                chain.truncate(chain.len() - 2);
-                let (into, from) = (tip.min(other), tip.max(other));
-                open.retain(|&o| o != from);
-                let total = weights[into] + weights[from];
-                for &third in open.iter().filter(|&&third| third != into) {
-                    let mean = weights[into] * f64::from(distances.get(into, third))
-                        + weights[from] * f64::from(distances.get(from, third));
-                    distances.set(into, third, (mean / total) as f32);
-                }
-                weights[into] = total;
-                let moved = std::mem::take(&mut members[from]);
-                members[into].extend(moved);
-            }
-            // The tip is far from all others and stays so. The same holds for the rest of the
-            // chain, as each link led to its nearest.
-            _ => {
-                open.retain(|o| !chain.contains(o));
-                chain.clear();
+        joined += 1;
+        bonds.join(a, b);
+        clusters.join(a, b);
+        for &third in &clusters.near[a] {
+            let candidate = clusters.candidate(a, third as usize);
+            if candidate.distance <= threshold {
+                queue.push(Reverse(candidate));
             }
         }
     }
-    members.retain(|m| !m.is_empty());
-    for cluster in &mut members {
-        cluster.sort_unstable();
-    }
-    members.sort_unstable();
-    Some(members)
+    Some(clusters.finish())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::Array2;
+/// Two clusters that might be joined. The order is that of joining.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Candidate {
+    distance: f32,
+    /// The first rows of both, the smaller one first.
+    a: u32,
+    b: u32,
+    /// Of both clusters when the distance was measured.
+    version: [u32; 2],
+}
 
-    /// Directions in the plane, given by their angles in degrees.
-    fn directions(angles: &[f32]) -> Array2<f32> {
-        let rows = angles.iter().map(|a| a.to_radians());
-        let numbers: Vec<f32> = rows.flat_map(|a| [a.cos(), a.sin()]).collect();
-        Array2::from_shape_vec((angles.len(), 2), numbers).expect("two each")
+impl Eq for Candidate {}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let order = self.distance.total_cmp(&other.distance);
+        order.then((self.a, self.b, self.version).cmp(&(other.a, other.b, other.version)))
     }
+}
 
-    fn clusters(angles: &[f32], apart: &[(usize, usize)], threshold: f64) -> Vec<Vec<usize>> {
-        let units = directions(angles);
-        group(
-            units.view(),
-            &vec![1.0; angles.len()],
-            apart,
-            threshold,
-            |_| true,
-        )
-        .expect("not stopped")
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
+}
 
-    /// The definition, cubic in time: repeatedly joins the nearest two of all.
-    fn by_definition(
-        units: &Array2<f32>,
-        apart: &[(usize, usize)],
-        threshold: f64,
-    ) -> Vec<Vec<usize>> {
-        let far = |a: &usize, b: &usize| match apart.contains(&(*a.min(b), *a.max(b))) {
-            true => f64::INFINITY,
-            false => f64::from(1.0 - units.row(*a).dot(&units.row(*b))),
-        };
-        let mut clusters: Vec<Vec<usize>> = (0..units.nrows()).map(|i| vec![i]).collect();
-        loop {
-            let mut best = (threshold, 0, 0);
-            for j in 1..clusters.len() {
-                for i in 0..j {
-                    let pairs = clusters[i]
-                        .iter()
-                        .flat_map(|a| clusters[j].iter().map(move |b| (a, b)));
-                    let mean = pairs.map(|(a, b)| far(a, b)).sum::<f64>()
-                        / (clusters[i].len() * clusters[j].len()) as f64;
-                    if mean < best.0 {
-                        best = (mean, i, j);
-                    }
-                }
-            }
-            if best.2 == 0 {
-                break;
-            }
-            let moved = clusters.remove(best.2);
-            clusters[best.1].extend(moved);
+/// How far equal rows may seem apart.
+const ROUNDING: f32 = 1e-6;
+
+/// Clusters by their first rows. One that is part of another has no members.
+struct Clusters {
+    /// The mean of each cluster's rows.
+    means: Array2<f32>,
+    weights: Vec<f64>,
+    members: Vec<Vec<u32>>,
+    /// Clusters with a row near to one of its own.
+    near: Vec<BTreeSet<u32>>,
+    /// The number of times that a cluster was joined with another.
+    versions: Vec<u32>,
+}
+
+impl Clusters {
+    fn new(units: ArrayView2<f32>, weights: &[f64]) -> Self {
+        let n = units.nrows();
+        Self {
+            means: units.to_owned(),
+            weights: weights.to_vec(),
+            members: (0..n).map(|row| vec![row as u32]).collect(),
+            near: vec![BTreeSet::new(); n],
+            versions: vec![0; n],
         }
+    }
+
+    fn version(&self, a: usize, b: usize) -> [u32; 2] {
+        [self.versions[a], self.versions[b]]
+    }
+
+    fn candidate(&self, a: usize, b: usize) -> Candidate {
+        let (a, b) = (a.min(b), a.max(b));
+        let cosine = dot(self.means.row(a), self.means.row(b));
+        Candidate {
+            distance: (1.0 - cosine).max(0.0),
+            a: a as u32,
+            b: b as u32,
+            version: self.version(a, b),
+        }
+    }
+
+    /// Makes `from` a part of `into`, which is smaller.
+    fn join(&mut self, into: usize, from: usize) {
+        let total = self.weights[into] + self.weights[from];
+        let share = (self.weights[from] / total) as f32;
+        let (mut first, second) = two_rows(&mut self.means, into, from);
+        first.zip_mut_with(&second, |a, b| *a += share * (b - *a));
+        self.weights[into] = total;
+        let moved = std::mem::take(&mut self.members[from]);
+        self.members[into].extend(moved);
+        for third in std::mem::take(&mut self.near[from]) {
+            self.near[third as usize].remove(&(from as u32));
+            if third as usize != into {
+                self.near[third as usize].insert(into as u32);
+                self.near[into].insert(third);
+            }
+        }
+        self.versions[into] += 1;
+        self.versions[from] += 1;
+    }
+
+    fn finish(mut self) -> Vec<Vec<usize>> {
+        self.members.retain(|members| !members.is_empty());
+        let mut clusters: Vec<Vec<usize>> = self
+            .members
+            .into_iter()
+            .map(|members| members.into_iter().map(|row| row as usize).collect())
+            .collect();
         for cluster in &mut clusters {
             cluster.sort_unstable();
         }
-        clusters.sort();
+        clusters.sort_unstable();
         clusters
     }
-
-    #[test]
-    fn the_chain_does_what_the_definition_says() {
-        // A generator of pseudo-random numbers, always the same.
-        let mut state = 7u64;
-        let mut random = move |below: u64| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 33) % below
-        };
-        let mut joined = 0;
-        for _ in 0..60 {
-            let n = 3 + random(28) as usize;
-            let mut units = Array2::from_shape_fn((n, 5), |_| random(2001) as f32 / 1000.0 - 1.0);
-            for mut row in units.rows_mut() {
-                let norm = row.dot(&row).sqrt();
-                row /= norm;
-            }
-            let apart: Vec<(usize, usize)> = (0..n / 3)
-                .map(|_| (random(n as u64) as usize, random(n as u64) as usize))
-                .filter(|(a, b)| a < b)
-                .collect();
-            for threshold in [0.2, 0.6, 0.9] {
-                let found = group(units.view(), &vec![1.0; n], &apart, threshold, |_| true);
-                let found = found.expect("not stopped");
-                assert_eq!(found, by_definition(&units, &apart, threshold));
-                joined += n - found.len();
-                for &(a, b) in &apart {
-                    assert!(!found.iter().any(|c| c.contains(&a) && c.contains(&b)));
-                }
-            }
-        }
-        assert!(joined > 500, "{joined}");
-    }
-
-    #[test]
-    fn near_ones_are_one_and_a_bridge_does_not_join_two() {
-        let angles = [0.0, 90.0, 4.0, 94.0, 8.0];
-        assert_eq!(clusters(&angles, &[], 0.1), [vec![0, 2, 4], vec![1, 3]]);
-        // 1 - cos 40° = 0.23: each is near enough to the next, but the first is far from the last.
-        let row: Vec<f32> = (0..5).map(|i| 40.0 * i as f32).collect();
-        assert_eq!(clusters(&row, &[], 0.3).len(), 3);
-        assert_eq!(clusters(&row, &[], 2.0).len(), 1);
-    }
-
-    #[test]
-    fn whoever_was_seen_together_stays_apart() {
-        let angles = [0.0, 1.0, 2.0, 3.0];
-        assert_eq!(clusters(&angles, &[(0, 1)], 0.1).len(), 2);
-        let all = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
-        assert_eq!(clusters(&angles, &all, 2.0).len(), 4);
-    }
-
-    #[test]
-    fn none_one_and_equal_ones() {
-        assert!(clusters(&[], &[], 0.5).is_empty());
-        assert_eq!(clusters(&[5.0], &[], 0.5), [[0]]);
-        assert_eq!(clusters(&[5.0; 6], &[], 0.0), [[0, 1, 2, 3, 4, 5]]);
-        // All equally far apart.
-        let units = Array2::<f32>::eye(4);
-        let found = |threshold| group(units.view(), &[1.0; 4], &[], threshold, |_| true);
-        assert_eq!(found(0.9).map(|c| c.len()), Some(4));
-        assert_eq!(found(1.0).map(|c| c.len()), Some(1));
-    }
-
-    #[test]
-    fn a_heavy_row_counts_more() {
-        // From 0° and 30°, which are one cluster, the distances to 90° are 1.0 and 0.5.
-        let units = directions(&[0.0, 30.0, 90.0]);
-        let count = |weights: &[f64]| {
-            let found = group(units.view(), weights, &[], 0.7, |_| true);
-            found.map(|clusters| clusters.len())
-        };
-        assert_eq!(count(&[1.0, 1.0, 1.0]), Some(2));
-        assert_eq!(count(&[1.0, 9.0, 1.0]), Some(1));
-        assert_eq!(count(&[9.0, 1.0, 1.0]), Some(2));
-    }
-
-    #[test]
-    fn it_can_be_stopped() {
-        let units = directions(&[0.0; 9]);
-        for step in [4, 12, 17] {
-            let found = group(units.view(), &[1.0; 9], &[], 0.5, |done| done < step);
-            assert_eq!(found, None);
-        }
-    }
-
-    #[test]
-    fn many_people_are_told_apart() {
-        const TRACKS: usize = 2000;
-        let mut state = 7u64;
-        let mut random = move || {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        // People with ten tracks each.
-        let people = Array2::from_shape_fn((TRACKS / 10, 128), |_| random());
-        let mut units = Array2::from_shape_fn((TRACKS, 128), |(i, d)| {
-            people[[i % people.nrows(), d]] + 0.5 * random()
-        });
-        for mut row in units.rows_mut() {
-            let norm = row.dot(&row).sqrt();
-            row /= norm;
-        }
-        let found = group(units.view(), &[1.0; TRACKS], &[], 0.54, |_| true);
-        assert_eq!(found.map(|f| f.len()), Some(people.nrows()));
-    }
 }
+
+fn dot(a: ArrayView1<f32>, b: ArrayView1<f32>) -> f32 {
+    a.dot(&b)
+}
+
+/// Row `a` to change and row `b`, which comes later.
+fn two_rows(
+    rows: &mut Array2<f32>,
+    a: usize,
+    b: usize,
+) -> (ArrayViewMut1<'_, f32>, ArrayViewMut1<'_, f32>) {
+    let (first, second) = rows.view_mut().split_at(Axis(0), b);
+    (
+        first.index_axis_move(Axis(0), a),
+        second.index_axis_move(Axis(0), 0),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ pub mod inputs;
 pub mod job;
 pub mod naming;
 pub mod people;
+pub mod stitch;
 pub mod tally;
 pub mod together;
 mod write;

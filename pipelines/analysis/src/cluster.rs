@@ -1,5 +1,6 @@
 //! Groups the tracks of unknown people into persons.
 
+mod people;
 pub mod sheet;
 mod strangers;
 pub mod tracks;

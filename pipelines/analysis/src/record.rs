@@ -7,7 +7,8 @@
 //! DIR/NAME/faces.jsonl          one line per frame and track, as facemetajson prints them
 //! DIR/NAME/summary.json         a Summary; written last, with size and sha256 of the other files
 //! DIR/NAME/tracks.safetensors   `embeddings` [N, D] f32, normalised; metadata: `tracks`, a JSON array of
-//!                               the track of each row, and `model`, `model-sha256`
+//!                               the track of each row; `weights`, the same of the evidence for it;
+//!                               `model` and `model-sha256`
 //! DIR/NAME/thumbnails/ID.jpg    the best picture of a track
 //! DIR/clusters.json             Clusters, written by `facepipe cluster`
 //! DIR/clusters/ID.png           the contact sheet of a cluster

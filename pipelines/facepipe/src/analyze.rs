@@ -1,5 +1,6 @@
 //! `facepipe analyze`: analyses whole files and reports who is in them.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
@@ -126,7 +127,8 @@ fn readable(analyzed: &[AnalyzedInput]) -> String {
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     let clock = |ns: u64| ui::clock(Duration::from_nanos(ns));
-    let (mut inputs, mut tracks) = (0, 0);
+    let (mut inputs, mut tracks, mut strangers) = (0, 0, 0);
+    let mut named = BTreeSet::new();
     for input in analyzed {
         let (InputState::Done(found) | InputState::DoneBefore(found)) = &input.state else {
             continue;
@@ -138,7 +140,7 @@ fn readable(analyzed: &[AnalyzedInput]) -> String {
             name.to_string_lossy().into_owned(),
             clock(found.duration_ns),
         ];
-        for person in &found.people {
+        for person in found.people.iter().chain(first_few(&found.strangers)) {
             let [first, last] = person.shown();
             cells.extend([
                 person.tracks.len().to_string(),
@@ -150,15 +152,28 @@ fn readable(analyzed: &[AnalyzedInput]) -> String {
             ]);
             rows.push(std::mem::replace(&mut cells, vec![String::new(); 2]));
         }
-        if found.unknown_tracks > 0 || found.people.is_empty() {
-            let unknown = if found.unknown_tracks > 0 {
-                record::UNKNOWN
-            } else {
-                "-"
+        let others = &found.strangers[first_few(&found.strangers).len()..];
+        if !others.is_empty() {
+            let tracks: usize = others.iter().map(|person| person.tracks.len()).sum();
+            cells.extend([
+                tracks.to_string(),
+                ui::count(others.len() as u64, "other stranger"),
+            ]);
+            rows.push(std::mem::replace(&mut cells, vec![String::new(); 2]));
+        }
+        let people = found.people.iter().chain(&found.strangers);
+        let theirs: usize = people.map(|person| person.tracks.len()).sum();
+        if found.tracks > theirs || found.tracks == 0 {
+            let nobody = match found.tracks {
+                0 => "-",
+                // Too short or too poor to be somebody.
+                _ => record::UNKNOWN,
             };
-            cells.extend([found.unknown_tracks.to_string(), unknown.into()]);
+            cells.extend([(found.tracks - theirs).to_string(), nobody.into()]);
             rows.push(cells);
         }
+        named.extend(found.people.iter().map(|person| &person.name));
+        strangers += found.strangers.len();
     }
     if inputs == 0 {
         return String::new();
@@ -167,6 +182,27 @@ fn readable(analyzed: &[AnalyzedInput]) -> String {
         ui::count(inputs, "input"),
         String::new(),
         tracks.to_string(),
+        people(named.len(), strangers),
     ]);
     ui::table(&rows)
+}
+
+/// `2 people, 3 strangers`.
+fn people(named: usize, strangers: usize) -> String {
+    let count = |number: usize, what| ui::count(number as u64, what);
+    match (named, strangers) {
+        (0, _) => count(strangers, "stranger"),
+        (_, 0) => count(named, "person"),
+        _ => format!(
+            "{}, {}",
+            count(named, "person"),
+            count(strangers, "stranger")
+        ),
+    }
+}
+
+/// The strangers of an input with a line each: those longest on screen.
+fn first_few(strangers: &[record::Person]) -> &[record::Person] {
+    const FEW: usize = 12;
+    &strangers[..strangers.len().min(FEW)]
 }

@@ -16,10 +16,13 @@ use face_parts::ui;
 ///
 /// DIR is a folder that `facepipe analyze` has written into. Its tracks without a name, from all
 /// inputs, become clusters, one per person: stranger-1 is the one longest on screen. Two people on
-/// screen at the same time are never taken for one person. The command writes into DIR
+/// screen at the same time are never taken for one person. A track of a video with fewer than 5 frames,
+/// or only poor ones, joins the person it resembles, and is left out if there is none. The command
+/// writes into DIR
 ///
 ///   clusters.json            which tracks belong to each stranger
 ///   clusters/stranger-1.png  a contact sheet of each
+///   NAME/summary.json        from now on, stranger-1 is the same person in all inputs
 ///
 /// Name the people whom you know. If two sheets show one person, give both the same name:
 ///
@@ -42,8 +45,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_frames: u64,
 
-    /// The mean cosine distance up to which tracks count as one person; by default 0.85 of the
-    /// model's own threshold for two faces. Larger values join more
+    /// The mean cosine distance up to which tracks count as one person. By default, it is the model's
+    /// own threshold for two faces if there are few tracks, and down to 0.85 of it if there are many.
+    /// Larger values join more
     #[arg(long, value_name = "D", value_parser = crate::gallery::distance)]
     distance_threshold: Option<f64>,
 
@@ -104,8 +108,18 @@ fn readable(found: &Clustering, folder: &Path) -> String {
             format!("{first}{more}"),
         ]);
     }
+    let untold = match found.untold {
+        0 => String::new(),
+        count => format!(
+            "{} too short or too poor to tell whose, left out\n",
+            ui::count(count as u64, "track")
+        ),
+    };
     if found.clusters.is_empty() {
-        return "all tracks have a name\n".into();
+        return match found.untold {
+            0 => "all tracks have a name\n".into(),
+            _ => untold,
+        };
     }
     rows.push(vec![
         ui::count(found.clusters.len() as u64, "stranger"),
@@ -116,6 +130,7 @@ fn readable(found: &Clustering, folder: &Path) -> String {
     let name = folder.display();
     let sheets = folder.join("clusters");
     ui::table(&rows)
+        + &untold
         + &format!(
             "\npictures: {}\nto name them: facepipe enroll --from-clusters {name} stranger-1=NAME -o \
              friends.safetensors\n",

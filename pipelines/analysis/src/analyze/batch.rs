@@ -69,9 +69,11 @@ pub struct Headline {
     pub frames: u64,
     pub duration_ns: u64,
     pub tracks: usize,
-    /// Tracks that match nobody.
+    /// Tracks of nobody who has a name.
     pub unknown_tracks: usize,
     pub people: Vec<Person>,
+    /// People without a name.
+    pub strangers: Vec<Person>,
     /// What is missing of the input, in words, if it ends early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flaw: Option<String>,
@@ -87,6 +89,7 @@ impl Headline {
             tracks: summary.tracks.len(),
             unknown_tracks: summary.tracks.len() - named,
             people: summary.people,
+            strangers: summary.strangers,
             flaw: summary.flaw,
         }
     }
@@ -160,7 +163,7 @@ fn settings(batch: &Batch, model_sha256: &str) -> Result<String> {
     };
     // The number counts changes of what the same settings give.
     Ok(format!(
-        "3 {} {gallery} {:?} {:?} {model_sha256}",
+        "4 {} {gallery} {:?} {:?} {model_sha256}",
         batch.options.stages.fingerprint(),
         batch.options.smoothing,
         batch.options.main_persons

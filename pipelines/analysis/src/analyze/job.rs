@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use face_core::model::{Descriptor, Model};
 use face_core::still;
+use face_gallery::group::Nearness;
 use face_gallery::vote::{FALSE_NAME_RATE, Rule};
 use face_gallery::{Gallery, ModelId};
 use face_picture::Picture;
@@ -15,6 +16,7 @@ use gst::prelude::*;
 use super::collect::{Collection, Collector};
 use super::inputs::Input;
 use super::naming::{Namer, Restriction, Rewriter, Smoothing, restrict, set_name, settle};
+use super::stitch::Look;
 use super::tally::{Overview, Tally};
 use super::{Options, people, write};
 use crate::record::{self, Summary};
@@ -142,7 +144,7 @@ impl<'a> Analyzer<'a> {
         )?;
 
         summary.tracks = overview.tracks.into_iter().map(|t| t.summary).collect();
-        identify(&mut summary, &collection);
+        self.stitch(&mut summary, &collection);
         for track in &mut summary.tracks {
             track.thumbnail = collection.thumbnails.get(&track.track.track).cloned();
         }
@@ -180,10 +182,17 @@ impl<'a> Analyzer<'a> {
             tracks: overview.tracks.iter().map(|t| t.summary.clone()).collect(),
             ..input.clone()
         };
-        identify(&mut named, collection);
+        self.stitch(&mut named, collection);
         let main = people::choose(&named.people, which);
         let renamed = restrict(&mut overview.tracks, &main, &namer, embeddings);
         Some(Restriction { main, renamed })
+    }
+
+    /// Finds out which tracks are one person, and lists the people.
+    fn stitch(&self, summary: &mut Summary, collection: &Collection) {
+        people::stitch(summary, &Nearness::of(&self.model), |id| {
+            Look::of(collection.embeddings_of(id))
+        });
     }
 
     /// Sends the input through the stages and its lines to `raw`. `None` if Ctrl-C ended it early.
@@ -238,17 +247,6 @@ impl<'a> Analyzer<'a> {
             trouble,
         }))
     }
-}
-
-/// Finds out which tracks are one person, and lists the people.
-fn identify(summary: &mut Summary, collection: &Collection) {
-    for track in &mut summary.tracks {
-        let id = track.track.track;
-        if !collection.embeddings_of(id).is_empty() {
-            track.person = Some(format!("track {id}"));
-        }
-    }
-    people::update(summary);
 }
 
 /// An input that went through the stages.

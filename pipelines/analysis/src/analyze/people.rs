@@ -1,9 +1,12 @@
 //! Who is in an input: measures how long people are on screen, and chooses the main persons.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
 
+use face_gallery::group::Nearness;
+
+use super::stitch::{Look, within};
 use super::tally::{Mean, Span, covered, female, gender, tenths};
 use super::together::together;
 use crate::record::{Person, Summary, TrackSummary, UNKNOWN};
@@ -79,6 +82,26 @@ pub fn update(summary: &mut Summary) {
     summary.people = named.into_iter().map(|(.., person)| person).collect();
     summary.strangers = others.into_iter().map(|(.., person)| person).collect();
     summary.together = together(&summary.tracks);
+}
+
+/// Finds out which tracks of an analysed input are one person, and lists the people. `look` returns
+/// what is known of the face of a track, `None` if nothing is.
+pub fn stitch(summary: &mut Summary, nearness: &Nearness, look: impl Fn(u64) -> Option<Look>) {
+    let in_picture = summary.frames == 1;
+    let seen = summary
+        .tracks
+        .iter()
+        .filter_map(|track| Some((track, look(track.track.track)?)));
+    let parts = within(0, in_picture, seen, nearness);
+    let mut groups: HashMap<u64, usize> = HashMap::new();
+    for (number, part) in parts.iter().enumerate().filter(|(_, part)| !part.poor) {
+        groups.extend(part.tracks.iter().map(|track| (track.track.track, number)));
+    }
+    for track in &mut summary.tracks {
+        let group = groups.get(&track.track.track);
+        track.person = group.map(|number| format!("group {number}"));
+    }
+    update(summary);
 }
 
 /// Gives all tracks of one person the same `person`. Numbers up to `shared` are not given to anybody
@@ -157,26 +180,32 @@ fn assign(tracks: &mut [TrackSummary], shared: u64) {
 
 /// When somebody was on screen.
 #[derive(Debug, Default)]
-struct Presence {
+pub(crate) struct Presence {
     /// By their first times: the last time, and when the last frame ends. They do not overlap,
     /// unless tracks of one name do.
     spans: BTreeMap<u64, Span>,
 }
 
 impl Presence {
-    fn add(&mut self, track: &TrackSummary) {
-        for mut span in spans(track) {
-            // Joins whatever it overlaps.
-            while let Some(other) = self.overlapping(&span) {
-                self.spans.remove(&other.first);
-                span = Span {
-                    first: span.first.min(other.first),
-                    last: span.last.max(other.last),
-                    end: span.end.max(other.end),
-                };
-            }
-            self.spans.insert(span.first, span);
+    pub fn add(&mut self, track: &TrackSummary) {
+        spans(track).for_each(|span| self.cover(span));
+    }
+
+    pub fn join(&mut self, other: Self) {
+        other.spans.into_values().for_each(|span| self.cover(span));
+    }
+
+    fn cover(&mut self, mut span: Span) {
+        // Joins whatever it overlaps.
+        while let Some(other) = self.overlapping(&span) {
+            self.spans.remove(&other.first);
+            span = Span {
+                first: span.first.min(other.first),
+                last: span.last.max(other.last),
+                end: span.end.max(other.end),
+            };
         }
+        self.spans.insert(span.first, span);
     }
 
     fn overlapping(&self, span: &Span) -> Option<Span> {
@@ -184,8 +213,17 @@ impl Presence {
         (before.last >= span.first).then_some(*before)
     }
 
-    fn meets(&self, track: &TrackSummary) -> bool {
+    pub fn meets(&self, track: &TrackSummary) -> bool {
         spans(track).any(|span| self.overlapping(&span).is_some())
+    }
+
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (few, many) = match self.spans.len() <= other.spans.len() {
+            true => (self, other),
+            false => (other, self),
+        };
+        let mut spans = few.spans.values();
+        spans.any(|span| many.overlapping(span).is_some())
     }
 
     fn time(&self) -> u64 {

@@ -6,12 +6,14 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use face_gallery::evidence::{Embedded, Heaviest};
-use face_gallery::{ModelId, normalised};
+use face_gallery::ModelId;
+use face_gallery::evidence::Heaviest;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 
 use super::naming::Rewriter;
+use super::stitch::Look;
+use super::tally::fine;
 use crate::record;
 use face_parts::output::Output;
 
@@ -34,24 +36,27 @@ pub fn json(value: &impl Serialize, to: &Path) -> Result<()> {
     std::fs::write(to, text).with_context(|| format!("{} cannot be written", to.display()))
 }
 
-/// Writes one embedding of `dimensions` numbers per track: the weighted mean of its embeddings.
+/// Writes one embedding of `dimensions` numbers per track: the weighted mean of its embeddings, and the
+/// sum of their weights.
 pub fn embeddings(
     tracks: &BTreeMap<u64, Heaviest>,
     model: &ModelId,
     dimensions: usize,
     to: &Path,
 ) -> Result<()> {
-    let means: Vec<(u64, Vec<f32>)> = tracks
+    let means: Vec<(u64, Look)> = tracks
         .iter()
-        .filter_map(|(id, embeddings)| Some((*id, mean(embeddings.as_slice())?)))
+        .filter_map(|(id, embeddings)| Some((*id, Look::of(embeddings.as_slice())?)))
         .collect();
     let ids: Vec<u64> = means.iter().map(|(id, _)| *id).collect();
+    let weights: Vec<f64> = means.iter().map(|(_, look)| fine(look.weight)).collect();
     let bytes: Vec<u8> = means
         .iter()
-        .flat_map(|(_, mean)| mean.iter().flat_map(|v| v.to_le_bytes()))
+        .flat_map(|(_, look)| look.unit.iter().flat_map(|v| v.to_le_bytes()))
         .collect();
     let metadata = HashMap::from([
         ("tracks".to_owned(), serde_json::to_string(&ids)?),
+        ("weights".to_owned(), serde_json::to_string(&weights)?),
         ("model".to_owned(), model.name.clone()),
         ("model-sha256".to_owned(), model.sha256.clone()),
     ]);
@@ -62,21 +67,10 @@ pub fn embeddings(
     output.keep().map(drop)
 }
 
-/// The weighted mean, normalised. `None` if it has no direction.
-fn mean(embeddings: &[Embedded]) -> Option<Vec<f32>> {
-    let mut sum = vec![0.0; embeddings.first()?.embedding.len()];
-    for Embedded { embedding, weight } in embeddings {
-        for (sum, value) in sum.iter_mut().zip(embedding.iter()) {
-            *sum += weight * f64::from(*value);
-        }
-    }
-    let sum: Vec<f32> = sum.into_iter().map(|v| v as f32).collect();
-    normalised(&sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use face_gallery::evidence::Embedded;
 
     fn embedded(embedding: [f32; 2], weight: f64) -> Embedded {
         Embedded {
@@ -87,12 +81,14 @@ mod tests {
 
     #[test]
     fn good_embeddings_count_more_in_the_mean() {
-        let mean = mean(&[embedded([1.0, 0.0], 0.6), embedded([0.0, 1.0], 0.8)]);
-        let mean = mean.expect("a direction");
+        let look = Look::of(&[embedded([1.0, 0.0], 0.6), embedded([0.0, 1.0], 0.8)]);
+        let look = look.expect("a direction");
+        assert!((look.weight - 1.4).abs() < 1e-9);
+        let mean = look.unit;
         assert!((mean[0] - 0.6).abs() < 1e-6 && (mean[1] - 0.8).abs() < 1e-6);
-        assert_eq!(super::mean(&[]), None);
+        assert_eq!(Look::of(&[]), None);
         let opposite = [embedded([1.0, 0.0], 0.5), embedded([-1.0, 0.0], 0.5)];
-        assert_eq!(super::mean(&opposite), None);
+        assert_eq!(Look::of(&opposite), None);
     }
 
     #[test]

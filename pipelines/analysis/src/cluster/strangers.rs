@@ -1,27 +1,25 @@
 //! Finds the strangers in a folder of results: groups its tracks and writes the groups next to them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use face_core::model::Model;
-use face_gallery::group;
+use face_gallery::group::{self, Nearness};
 use face_parts::output::{Output, OutputFolder};
 use face_parts::tell;
 use face_parts::ui::{self, DelayedProgress};
-use ndarray::Array2;
 use serde::Serialize;
 
+use super::people;
 use super::sheet::{self, Tile};
 use super::tracks::{self, Results, Track};
 use crate::analyze::Lock;
+use crate::analyze::people::name_of;
+use crate::analyze::stitch::{Part, persons, within};
 use crate::enroll::read_image;
 use crate::record::{Cluster, Clusters};
-
-/// The mean distance up to which tracks are one person, as a share of the model's threshold for two
-/// faces. It is below 1 because two people in one cluster cannot be separated later, while one
-/// person in two clusters is joined as soon as both get the same name.
-const SHARE_OF_THRESHOLD: f64 = 0.85;
 
 /// Which tracks to group, and how.
 pub struct Grouping {
@@ -42,6 +40,8 @@ pub struct Clustering {
     pub distance_threshold: Option<f64>,
     /// The number of tracks in the clusters.
     pub tracks: usize,
+    /// Tracks too short or too poor to tell who they are.
+    pub untold: usize,
     pub clusters: Vec<Cluster>,
     /// Folders whose results cannot be read.
     pub left_out: Vec<UnreadableFolder>,
@@ -63,24 +63,33 @@ pub fn find_strangers(folder: &Path, grouping: &Grouping) -> Result<Option<Clust
         folder.display()
     );
     let _lock = Lock::take(folder)?;
-    let results = read(folder, grouping)?;
-    let threshold = match results.tracks.is_empty() {
+    let results = read(folder)?;
+    let nearness = match results.tracks.is_empty() {
         true => None,
-        false => Some(threshold(grouping, &results)?),
+        false => Some(nearness(grouping, &results)?),
     };
-    let Some(groups) = group(grouping, &results.tracks, threshold.unwrap_or(0.0))? else {
+    let groups = match &nearness {
+        Some(nearness) => group(grouping, &results.tracks, nearness)?,
+        None => Some(Groups::default()),
+    };
+    let Some(groups) = groups else {
         return Ok(None);
     };
-    let clusters = rank(&results.tracks, groups);
+    let clusters = rank(&results.tracks, groups.strangers);
     if !write(folder, &results, &clusters)? {
         return Ok(None);
     }
+    people::write(folder, &results, &clusters, &groups.named)?;
     let left_out = results.unreadable.into_iter();
     Ok(Some(Clustering {
         file: folder.join("clusters.json"),
         model: results.model.map(|model| model.name),
-        distance_threshold: threshold,
-        tracks: results.tracks.len(),
+        distance_threshold: groups.limit,
+        tracks: clusters
+            .iter()
+            .map(|(cluster, _)| cluster.tracks.len())
+            .sum(),
+        untold: groups.untold,
         clusters: clusters.into_iter().map(|(cluster, _)| cluster).collect(),
         left_out: left_out
             .map(|(folder, error)| UnreadableFolder { folder, error })
@@ -89,8 +98,8 @@ pub fn find_strangers(folder: &Path, grouping: &Grouping) -> Result<Option<Clust
 }
 
 /// Reads the tracks to group, and warns about those left out.
-fn read(folder: &Path, grouping: &Grouping) -> Result<Results> {
-    let mut results = tracks::read(folder)?;
+fn read(folder: &Path) -> Result<Results> {
+    let results = tracks::read(folder)?;
     for (name, error) in &results.unreadable {
         tell!("cluster: left out {name}: {error}");
     }
@@ -103,9 +112,6 @@ fn read(folder: &Path, grouping: &Grouping) -> Result<Results> {
             false => bail!("none of the results in {} can be read", folder.display()),
         }
     }
-    results
-        .tracks
-        .retain(|track| grouping.all || track.is_unknown());
     if results.without_embedding > 0 {
         let tracks = ui::count(results.without_embedding as u64, "track");
         tell!("cluster: {tracks} without an embedding cannot be compared and are left out");
@@ -113,64 +119,89 @@ fn read(folder: &Path, grouping: &Grouping) -> Result<Results> {
     Ok(results)
 }
 
-/// The distance up to which tracks are one person.
-fn threshold(grouping: &Grouping, results: &Results) -> Result<f64> {
-    if let Some(threshold) = grouping.distance_threshold {
-        return Ok(threshold);
-    }
+/// The distances up to which tracks are one person.
+fn nearness(grouping: &Grouping, results: &Results) -> Result<Nearness> {
     let name = results.model.as_ref().map_or("", |model| &model.name);
-    let model = Model::find(name).with_context(|| {
-        format!("the threshold of the model `{name}` is unknown; give --distance-threshold")
-    })?;
-    let threshold = model.descriptor.distance_threshold.with_context(|| {
-        format!("the model `{name}` has no distance threshold; give --distance-threshold")
-    })?;
-    Ok(SHARE_OF_THRESHOLD * threshold)
+    let model = Model::find(name).map(|model| Nearness::of(&model.descriptor));
+    let mut nearness = match (model, grouping.distance_threshold) {
+        (Err(_), Some(_)) => Nearness::default(),
+        (model, _) => model.with_context(|| {
+            format!("the threshold of the model `{name}` is unknown; give --distance-threshold")
+        })?,
+    };
+    nearness.fixed = grouping.distance_threshold;
+    Ok(nearness)
 }
 
-/// Groups tracks into lists of their indices. `None` if Ctrl-C came in between.
-fn group(grouping: &Grouping, tracks: &[Track], threshold: f64) -> Result<Option<Vec<Vec<usize>>>> {
-    let fits =
-        |track: &Track| track.in_picture || track.summary.track.frames >= grouping.min_frames;
-    let (compared, alone): (Vec<usize>, Vec<usize>) =
-        (0..tracks.len()).partition(|&i| fits(&tracks[i]));
+/// Which tracks are whose, as lists of their indices.
+#[derive(Default)]
+struct Groups {
+    strangers: Vec<Vec<usize>>,
+    /// Tracks without a name that are one person with a named one, by that name.
+    named: Vec<(usize, String)>,
+    /// The number of tracks too short or too poor to tell.
+    untold: usize,
+    /// The distance up to which tracks of different inputs were one person. `None` if there were none.
+    limit: Option<f64>,
+}
+
+/// Groups tracks, first those of each input, then the people of all. `None` if Ctrl-C came in between.
+fn group(grouping: &Grouping, tracks: &[Track], nearness: &Nearness) -> Result<Option<Groups>> {
     ensure!(
-        compared.len() <= group::MOST_TRACKS,
-        "{} tracks are more than can be compared, {}; leave out short ones with --min-frames, or analyse \
-         into several folders",
-        compared.len(),
+        tracks.len() <= group::MOST_TRACKS,
+        "{} tracks are more than can be compared, {}; analyse into several folders",
+        tracks.len(),
         group::MOST_TRACKS
     );
-    let dimensions = compared.first().map_or(0, |&i| tracks[i].embedding.len());
-    let numbers = compared.iter().flat_map(|&i| &tracks[i].embedding);
-    let units = Array2::from_shape_vec((compared.len(), dimensions), numbers.copied().collect())?;
-    let weights: Vec<f64> = compared.iter().map(|&i| tracks[i].rows as f64).collect();
-    let mut progress = DelayedProgress::new("cluster", Some(2 * compared.len() as u64));
-    let goes_on = |done: usize| progress.goes_on(done as u64);
-    let apart = apart(&compared, tracks);
-    let found = group::group(units.view(), &weights, &apart, threshold, goes_on);
-    let number = |rows: Vec<usize>| rows.into_iter().map(|row| compared[row]).collect();
-    Ok(found.map(|found| {
-        let alone = alone.into_iter().map(|i| vec![i]);
-        found.into_iter().map(number).chain(alone).collect()
-    }))
-}
-
-/// Pairs of positions in `compared` whose tracks were on screen together. Tracks are in the order
-/// of their folders.
-fn apart(compared: &[usize], tracks: &[Track]) -> Vec<(usize, usize)> {
-    let track = |place: usize| &tracks[compared[place]];
-    let mut pairs = Vec::new();
-    for a in 0..compared.len() {
-        let others =
-            (a + 1..compared.len()).take_while(|&b| track(b).key.folder == track(a).key.folder);
-        pairs.extend(
-            others
-                .filter(|&b| track(a).was_seen_with(track(b)))
-                .map(|b| (a, b)),
-        );
+    let compared =
+        |track: &Track| track.in_picture || track.summary.track.frames >= grouping.min_frames;
+    let mut groups = Groups::default();
+    let mut parts: Vec<Part> = Vec::new();
+    let mut places: HashMap<(usize, u64), usize> = HashMap::new();
+    let inputs = tracks.chunk_by(|a, b| a.key.folder == b.key.folder);
+    let mut place = 0;
+    for (input, tracks) in inputs.enumerate() {
+        let (some, others): (Vec<_>, Vec<_>) = (place..)
+            .zip(tracks)
+            .partition(|(_, track)| compared(track));
+        place += tracks.len();
+        let unnamed = |track: &Track| grouping.all || name_of(&track.summary).is_none();
+        let alone = others.into_iter().filter(|(_, track)| unnamed(track));
+        groups.strangers.extend(alone.map(|(place, _)| vec![place]));
+        places.extend(some.iter().map(|(place, t)| ((input, t.key.track), *place)));
+        let seen = some.iter().map(|(_, t)| (&t.summary, t.look.clone()));
+        for part in within(input, tracks[0].in_picture, seen, nearness) {
+            match part.name() {
+                Some(name) if !grouping.all => {
+                    let unnamed = part.tracks.iter().filter(|track| name_of(track).is_none());
+                    let unnamed = unnamed.map(|track| places[&(input, track.track.track)]);
+                    groups
+                        .named
+                        .extend(unnamed.map(|place| (place, name.to_owned())));
+                }
+                _ => parts.push(part),
+            }
+        }
     }
-    pairs
+    groups.limit = (!parts.is_empty()).then(|| nearness.limit(parts.len()));
+    let mut progress = DelayedProgress::new("cluster", Some(2 * parts.len() as u64));
+    let goes_on = |done: usize| progress.goes_on(done as u64);
+    let Some(found) = persons(&parts, nearness, goes_on) else {
+        return Ok(None);
+    };
+    let members = |group: &Vec<usize>| -> Vec<usize> {
+        let parts = group.iter().map(|&part| &parts[part]);
+        parts
+            .flat_map(|part| {
+                part.tracks
+                    .iter()
+                    .map(|t| places[&(part.input, t.track.track)])
+            })
+            .collect()
+    };
+    groups.strangers.extend(found.large.iter().map(members));
+    groups.untold = found.small.iter().map(|group| members(group).len()).sum();
+    Ok(Some(groups))
 }
 
 /// Numbers the clusters, the longest on screen first. Returns each with its tracks, longest on

@@ -9,6 +9,7 @@ use face_gallery::{ModelId, normalised};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
+use crate::analyze::stitch::Look;
 use crate::enroll::visible_entries;
 use crate::gallery;
 use crate::record::{self, ClusterTrack, Summary, TrackSummary};
@@ -22,6 +23,8 @@ pub struct Embeddings {
     pub dimensions: usize,
     /// Vectors of length 1, by track. A track may have several. Rows without a direction are left out.
     pub rows: BTreeMap<u64, Vec<Vec<f32>>>,
+    /// The sums of the weights of the faces behind them. Results of earlier versions have none.
+    pub weights: BTreeMap<u64, f64>,
     /// The sha256 of tracks and embeddings.
     pub sha256: String,
 }
@@ -43,6 +46,10 @@ impl Embeddings {
             value.with_context(|| format!("its metadata has no `{key}`"))
         };
         let tracks: Vec<u64> = serde_json::from_str(text("tracks")?).context("`tracks`")?;
+        let weights: Vec<f64> = match metadata.get("weights") {
+            Some(weights) => serde_json::from_str(weights).context("`weights`")?,
+            None => Vec::new(),
+        };
         let model = ModelId {
             name: text("model")?.clone(),
             sha256: text("model-sha256")?.clone(),
@@ -77,6 +84,7 @@ impl Embeddings {
             model,
             dimensions,
             rows,
+            weights: tracks.into_iter().zip(weights).collect(),
             sha256: hex(&hash.finalize()),
         })
     }
@@ -86,27 +94,9 @@ impl Embeddings {
 pub struct Track {
     pub key: ClusterTrack,
     pub summary: TrackSummary,
-    /// The mean of its embeddings, normalised.
-    pub embedding: Vec<f32>,
-    /// The number of those embeddings.
-    pub rows: usize,
+    pub look: Look,
     /// Whether it is from a picture, where a track has at most one frame.
     pub in_picture: bool,
-}
-
-impl Track {
-    pub fn is_unknown(&self) -> bool {
-        let name = self.summary.track.name.as_deref();
-        name.is_none_or(|name| name == record::UNKNOWN)
-    }
-
-    /// Whether both were on screen in the same input at the same time.
-    pub fn was_seen_with(&self, other: &Self) -> bool {
-        let [own, others] = [self, other].map(|track| &track.summary.appearances);
-        let overlap = |a: &[u64; 2], b: &[u64; 2]| a[0] <= b[1] && b[0] <= a[1];
-        self.key.folder == other.key.folder
-            && own.iter().any(|a| others.iter().any(|b| overlap(a, b)))
-    }
 }
 
 /// Everything that `facepipe analyze` wrote into a folder.
@@ -184,22 +174,29 @@ impl Results {
         let mut rows: HashMap<u64, Vec<Vec<f32>>> = embeddings.rows.into_iter().collect();
         for track in summary.tracks {
             let rows = rows.remove(&track.track.track).unwrap_or_default();
-            let Some(embedding) = mean(&rows) else {
+            let Some(unit) = mean(&rows) else {
                 self.without_embedding += 1;
                 continue;
             };
+            let known = embeddings.weights.get(&track.track.track);
+            let weight = known.copied().unwrap_or_else(|| usual_weight(&track));
             self.tracks.push(Track {
                 key: ClusterTrack {
                     folder: folder.to_owned(),
                     track: track.track.track,
                 },
                 summary: track,
-                embedding,
-                rows: rows.len(),
+                look: Look { unit, weight },
                 in_picture,
             });
         }
     }
+}
+
+/// What the embeddings of a track usually weigh together: as many as are kept, of faces of a usual
+/// size.
+fn usual_weight(track: &TrackSummary) -> f64 {
+    0.3 * track.track.frames.clamp(1, 64) as f64
 }
 
 /// The normalised mean of vectors of length 1.
@@ -259,31 +256,5 @@ mod tests {
         }
         assert!(error(&file("[1,2]", [1, 2], &[1.0, 0.0])).contains("1 embeddings of 2 tracks"));
         assert!(error(&file("x", [1, 2], &[1.0, 0.0])).contains("`tracks`"));
-    }
-
-    fn track(folder: &str, appearances: &[[u64; 2]]) -> Track {
-        Track {
-            key: ClusterTrack {
-                folder: folder.to_owned(),
-                track: 0,
-            },
-            summary: TrackSummary {
-                appearances: appearances.to_vec(),
-                expressions: Vec::new(),
-                ..Default::default()
-            },
-            embedding: vec![],
-            rows: 1,
-            in_picture: false,
-        }
-    }
-
-    #[test]
-    fn two_on_screen_at_one_time() {
-        let film = track("film", &[[10, 20], [40, 50]]);
-        let seen_with = |folder, appearances: &[_]| film.was_seen_with(&track(folder, appearances));
-        assert!(seen_with("film", &[[0, 10]]) && seen_with("film", &[[45, 46]]));
-        assert!(!seen_with("film", &[[21, 39], [51, 99]]) && !seen_with("film", &[]));
-        assert!(!seen_with("other", &[[0, 99]]));
     }
 }

@@ -141,9 +141,9 @@ fn without_tracks(path: &Path, tracks: &BTreeSet<u64>) -> Result<()> {
     let file = SafeTensors::deserialize(&bytes).with_context(damaged)?;
     let tensor = file.tensor("embeddings").with_context(damaged)?;
     let ids = metadata.get("tracks").with_context(damaged)?;
-    let ids: Vec<u64> = serde_json::from_str(ids).with_context(damaged)?;
-    let length = tensor.data().len() / ids.len().max(1);
-    let left: Vec<(u64, &[u8])> = ids
+    let all: Vec<u64> = serde_json::from_str(ids).with_context(damaged)?;
+    let length = tensor.data().len() / all.len().max(1);
+    let left: Vec<(u64, &[u8])> = all
         .iter()
         .copied()
         .zip(tensor.data().chunks_exact(length.max(1)))
@@ -155,6 +155,13 @@ fn without_tracks(path: &Path, tracks: &BTreeSet<u64>) -> Result<()> {
         .flat_map(|(_, row)| row.iter().copied())
         .collect();
     metadata.insert("tracks".into(), serde_json::to_string(&ids)?);
+    if let Some(text) = metadata.get("weights") {
+        let weights: Vec<f64> = serde_json::from_str(text).with_context(damaged)?;
+        let kept = all.iter().zip(weights);
+        let kept = kept.filter(|(id, _)| !tracks.contains(id));
+        let kept: Vec<f64> = kept.map(|(_, weight)| weight).collect();
+        metadata.insert("weights".into(), serde_json::to_string(&kept)?);
+    }
     let mut shape = tensor.shape().to_vec();
     if let Some(count) = shape.first_mut() {
         *count = ids.len();

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::company::{self, Company};
 use super::load::{InputResults, Results};
 use super::spans::union;
+use crate::analyze::people::{name_of, stranger};
 use crate::analyze::tally::{Mean, female, gender};
 use crate::record::{ExpressionSpan, TrackSummary};
 
@@ -21,7 +22,10 @@ pub enum Identity {
     Named(String),
     /// The id of a cluster.
     Stranger(String),
-    /// A track in no cluster.
+    /// An unknown person in one input, not yet compared with the other inputs: the name of its
+    /// folder, and `stranger-N` there.
+    Local(String, String),
+    /// A track of nobody in particular.
     Track(u64),
     /// The number of tracks without their own row.
     Others(usize),
@@ -36,6 +40,7 @@ impl Identity {
         match self {
             Self::Named(name) => name.clone(),
             Self::Stranger(id) => id.clone(),
+            Self::Local(input, id) => format!("{id} ({input})"),
             Self::Track(track) => format!("track {track}, unknown"),
             Self::Others(count) => format!("{count} other unknown tracks"),
         }
@@ -114,7 +119,9 @@ pub struct Report {
     pub ranking: Vec<Ranked>,
     /// In the order of the clusters.
     pub strangers: Vec<Stranger>,
-    /// Unknown tracks in no cluster.
+    /// Unknown people in no cluster.
+    pub local: usize,
+    /// Unknown tracks in no cluster that are not a person by themselves.
     pub loose: usize,
     pub has_clusters: bool,
     /// Who was with whom in all inputs. Strangers are included if they are grouped.
@@ -122,7 +129,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The number of people with a name or a group.
+    /// The number of people, with a name or without.
     pub fn people(&self) -> usize {
         self.ranking.len()
     }
@@ -242,7 +249,9 @@ pub fn build(results: &Results) -> Report {
             Some(stranger)
         })
         .collect();
+    let local = |r: &&Ranked| matches!(r.identity, Identity::Local(..));
     Report {
+        local: ranking.iter().filter(local).count(),
         inputs,
         ranking,
         strangers,
@@ -262,14 +271,26 @@ fn identified<'a>(
     let names: HashMap<u64, &str> = people
         .flat_map(|p| p.tracks.iter().map(|track| (*track, p.name.as_str())))
         .collect();
+    // The numbers of strangers in an input that was analysed after the grouping are its own.
+    let is_stranger = |track: &TrackSummary| track.person.as_deref().and_then(stranger);
+    let shared = input.summary.shared_strangers;
+    let is_grouped = shared > 0
+        || !input
+            .summary
+            .tracks
+            .iter()
+            .any(|t| is_stranger(t).is_some());
     let tracks = input.summary.tracks.iter();
     tracks
         .map(|track| {
             let id = track.track.track;
-            let identity = match (names.get(&id), cluster_of.get(&(input.name.as_str(), id))) {
-                (Some(name), _) => Identity::Named(name.to_string()),
-                (None, Some(cluster)) => Identity::Stranger(cluster.to_string()),
-                (None, None) => Identity::Track(id),
+            let key = (input.name.as_str(), id);
+            let cluster = cluster_of.get(&key).filter(|_| is_grouped);
+            let identity = match (names.get(&id), cluster, &track.person) {
+                (Some(name), ..) => Identity::Named(name.to_string()),
+                (None, Some(cluster), _) => Identity::Stranger(cluster.to_string()),
+                (None, None, Some(person)) => Identity::Local(input.name.clone(), person.clone()),
+                (None, None, None) => Identity::Track(id),
             };
             let seen = Appearance {
                 input: place,
@@ -304,7 +325,7 @@ fn rows(input: &InputResults, groups: &BTreeMap<Identity, Vec<Appearance>>) -> V
     rows.sort_by_key(|(frames, row)| {
         let rank = match row.identity {
             Identity::Named(_) => 0,
-            Identity::Stranger(_) => 1,
+            Identity::Stranger(_) | Identity::Local(..) => 1,
             Identity::Track(_) | Identity::Others(_) => 2,
         };
         (rank, Reverse((row.totals.screen_time_ns, *frames)))
@@ -359,11 +380,17 @@ fn expressions(tracks: &[Appearance]) -> Vec<ExpressionSpan> {
 
 fn totals(tracks: &[Appearance], screen_time_ns: u64, duration_ns: u64) -> Totals {
     let [mut age, mut women, mut sure] = [(); 3].map(|()| Mean::default());
+    // The confidence of tracks without a name is that they are nobody's.
+    let has_name = |seen: &&Appearance| name_of(seen.track).is_some();
+    let named = tracks.iter().any(|seen| has_name(&seen));
+    let namesakes = tracks.iter().filter(|seen| !named || has_name(seen));
+    for confidence in namesakes
+        .filter_map(|seen| Some((seen.track.track.name_confidence?, seen.track.track.frames)))
+    {
+        sure.add(confidence.0, confidence.1 as f64);
+    }
     for track in tracks.iter().map(|seen| &seen.track.track) {
         let weight = track.frames as f64;
-        if let Some(confidence) = track.name_confidence {
-            sure.add(confidence, weight);
-        }
         if let Some(years) = track.age {
             age.add(years, weight);
         }
@@ -546,6 +573,29 @@ mod tests {
         assert_eq!(ranking, ["stranger-1", "Ann"], "longest first");
         assert_eq!(report.ranking[1].totals.screen_time_ns, 60 * SECOND);
         assert_eq!(report.ranking[1].totals.tracks, 3);
+    }
+
+    #[test]
+    fn people_of_an_input_stay_its_own_until_they_are_grouped() {
+        let clusters: &[(&str, &[(&str, u64)])] = &[("stranger-1", &[("a", 2), ("b", 2)])];
+        let mut results = results(Some(clusters));
+        // `b` was grouped, `a` has been analysed since.
+        for (input, track, person) in [
+            (0, 1, "stranger-1"),
+            (0, 3, "stranger-1"),
+            (1, 1, "stranger-1"),
+        ] {
+            results.inputs[input].summary.tracks[track].person = Some(person.into());
+        }
+        results.inputs[1].summary.shared_strangers = 1;
+        let report = build(&results);
+        assert_eq!(
+            identities(&report.inputs[0].rows),
+            ["Ann", "stranger-1 (a)"]
+        );
+        assert_eq!(identities(&report.inputs[1].rows), ["Ann", "stranger-1"]);
+        assert_eq!(report.inputs[0].rows[1].totals.tracks, 2, "one person");
+        assert_eq!((report.local, report.loose, report.people()), (1, 0, 3));
     }
 
     #[test]

@@ -193,10 +193,10 @@ pub fn render(
         ranking: ranking.collect(),
         company: graph("all".into(), &report.company, thumbnails, Some(&places)),
         strangers: strangers.collect(),
-        has_unknown: !report.strangers.is_empty() || report.loose > 0,
+        has_unknown: !report.strangers.is_empty() || report.local + report.loose > 0,
         has_clusters: report.has_clusters,
-        loose: ui::count(report.loose as u64, "unknown track"),
-        group_command: (report.loose > 0).then(|| grouping_command(shown)),
+        loose: ungrouped(report),
+        group_command: (report.local + report.loose > 0).then(|| grouping_command(shown)),
     };
     page.render().context("the page cannot be created")
 }
@@ -306,21 +306,33 @@ fn percent(probability: f64) -> String {
 fn facts(report: &Report) -> String {
     let whole = report.inputs.iter().map(|input| input.duration_ns);
     let whole = whole.fold(0, u64::saturating_add);
-    let named = report.people() - report.strangers.len();
+    let named = report.people() - report.strangers.len() - report.local;
     let mut facts = vec![ui::count(report.inputs.len() as u64, "input")];
     if whole > 0 {
         facts.push(format!("{} of video", clock(whole)));
     }
     facts.push(format!("{} named", ui::count(named as u64, "person")));
     if !report.strangers.is_empty() {
-        let strangers = ui::count(report.strangers.len() as u64, "unknown person");
-        facts.push(strangers.replace("unknown persons", "unknown people"));
+        facts.push(unknown_people(report.strangers.len()));
     }
-    if report.loose > 0 {
-        let loose = ui::count(report.loose as u64, "unknown track");
-        facts.push(format!("{loose} in no group"));
+    if report.local + report.loose > 0 {
+        facts.push(format!("{} in no group", ungrouped(report)));
     }
     facts.join(", ")
+}
+
+fn unknown_people(count: usize) -> String {
+    ui::count(count as u64, "unknown person").replace("unknown persons", "unknown people")
+}
+
+/// Those in no group: `2 unknown people and 1 unknown track`.
+fn ungrouped(report: &Report) -> String {
+    let loose = ui::count(report.loose as u64, "unknown track");
+    match (report.local, report.loose) {
+        (0, _) => loose,
+        (local, 0) => unknown_people(local),
+        (local, _) => format!("{} and {loose}", unknown_people(local)),
+    }
 }
 
 fn stranger_facts(stranger: &Stranger) -> String {
