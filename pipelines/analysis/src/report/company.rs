@@ -187,7 +187,8 @@ fn thumbnail(inputs: &[(usize, &InputResults)], person: &str) -> Option<PathBuf>
         let inside = path.components().all(|c| matches!(c, Component::Normal(_)));
         inside.then(|| (track.screen_time_ns, track.track.frames, folder.join(path)))
     });
-    let longest = pictures.max_by_key(|(time, frames, _)| (*time, *frames));
+    // Of equals, the first.
+    let longest = pictures.min_by_key(|(time, frames, _)| Reverse((*time, *frames)));
     longest.map(|(_, _, path)| path)
 }
 
