@@ -18,6 +18,7 @@ use face_parts::ui;
 ///   folders of results  (analyze) tracks, embeddings, pictures, names and faces; (cluster) tracks
 ///                       and the contact sheets that show them
 ///   JSON lines          (annotate, live; *.jsonl, also rotated) faces, tracks and events
+///   strangers           (the file of `remember` in the configuration of live) embeddings and visits
 ///
 /// Tracks that were enrolled with `enroll --from-clusters` are found through their rows in the gallery,
 /// if it is in a PATH. A running `facepipe live` with a gallery or an output in a PATH is told first:
