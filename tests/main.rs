@@ -24,4 +24,5 @@ mod rivals;
 mod runtime;
 mod shapes;
 mod streams;
+mod tracking;
 mod turned;

@@ -83,11 +83,17 @@ fn of_the_tracker() {
     feed.set("t", "iou-threshold", "0.5");
     let first = tracks(&show(&group));
     assert_eq!(tracks(&show(&group)), first);
-    // Predicted faces appear only as long as the property says.
+    // Nobody is predicted where nobody is to be seen.
     feed.set("t", "algorithm", "ocsort");
     for _ in 0..4 {
         show(&group);
     }
+    let first = tracks(&show(&group));
+    assert_eq!(show(&black).len(), 0);
+    assert_eq!(tracks(&show(&group)), first);
+    // Predicted faces appear only as long as the property says.
+    feed.set("t", "appearance", "none");
+    show(&group);
     feed.set("t", "max-predicted", "100");
     feed.ended();
     let predicted: Vec<usize> = (0..4).map(|_| show(&black).len()).collect();

@@ -282,7 +282,7 @@ fn buffers_without_a_time() {
     }
     // The frame rate replaces the clock: lost tracks end after `max-lost`.
     let black = Picture::black(group.width, group.height);
-    for _ in 0..30 {
+    for _ in 0..80 {
         timeless(&black);
     }
     let messages = feed.messages(gst::MessageType::Element);
