@@ -15,7 +15,7 @@ use face_parts::stages;
 
 pub use batch::{AnalyzedInput, Batch, Headline, InputState, analyze_all};
 pub use inputs::Lock;
-pub use job::{Analyzer, Ended};
+pub use job::{Analyzer, Ended, Marks};
 
 use naming::Smoothing;
 use people::MainPersons;

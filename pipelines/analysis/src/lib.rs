@@ -5,6 +5,8 @@
 //! - [`record`]: the format of the results
 //! - [`cluster`]: groups strangers that may be one person
 //! - [`enroll`]: turns photos into embeddings
+//! - [`name`]: gives analysed inputs the names of a changed gallery
+//! - [`names`]: lists who is in which input from when to when
 //! - [`evaluate`]: compares results with labels
 //! - [`report`]: shows results on a page
 //! - [`search`]: finds where a face was seen
@@ -21,6 +23,8 @@ pub mod evaluate;
 pub mod forget;
 pub mod gallery;
 pub mod media;
+pub mod name;
+pub mod names;
 pub mod record;
 pub mod report;
 pub mod search;

@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use face_core::file::{Lines, read_at_most};
 use serde::{Deserialize, Serialize};
 
+pub use crate::name::NamedBy;
 pub use face_meta::names::UNKNOWN;
 pub use face_meta::record::{Face, Frame, Line, Times, Track};
 pub use files::Written;
@@ -34,8 +35,11 @@ pub struct Summary {
     pub version: u32,
     /// The absolute path of the input, or its URI.
     pub input: String,
-    /// Reveals a changed input or other options than in an earlier analysis.
+    /// Reveals a changed input or other options than in an earlier analysis, apart from `naming`.
     pub fingerprint: String,
+    /// Where the names come from. `None` in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naming: Option<NamedBy>,
     pub width: u32,
     pub height: u32,
     pub frames: u64,
@@ -65,6 +69,13 @@ pub struct Summary {
     /// or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removing: Option<BTreeSet<u64>>,
+    /// While this is set, the lines have the names of the tracks or earlier ones.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub renaming: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(number: &u64) -> bool {

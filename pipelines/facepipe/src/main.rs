@@ -14,6 +14,8 @@ mod forget;
 mod gallery;
 mod live;
 mod models;
+mod name;
+mod names;
 mod report;
 mod run;
 mod search;
@@ -58,6 +60,8 @@ enum Command {
     Annotate(annotate::Args),
     Analyze(analyze::Args),
     Cluster(cluster::Args),
+    Name(name::Args),
+    Names(names::Args),
     Report(report::Args),
     Evaluate(evaluate::Args),
     Forget(forget::Args),
@@ -117,6 +121,8 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Annotate(args) => annotate::run(&args),
         Command::Analyze(args) => analyze::run(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Name(args) => name::run(&args),
+        Command::Names(args) => names::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Forget(args) => forget::run(&args),

@@ -7,17 +7,21 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use face_core::file::{hex, sha256_of};
+use face_core::file::hex;
+use face_gallery::Gallery;
 use face_parts::output::OutputFolder;
 use face_parts::tell;
 use face_parts::ui::{self, Board};
-use face_parts::{address, interrupt};
+use face_parts::{address, interrupt, stages};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::inputs::{self, Input};
-use super::{Analyzer, Ended, Lock, Options};
+use super::naming::Smoothing;
+use super::{Analyzer, Ended, Lock, Marks, Options};
+use crate::name::bars::Bars;
+use crate::name::{Film, NamedBy, NamedGallery, Source};
 use crate::record::{self, Person, Summary};
 use crate::search;
 
@@ -38,7 +42,7 @@ pub struct Batch<'a> {
 struct Task {
     input: Input,
     name: String,
-    fingerprint: String,
+    marks: Marks,
 }
 
 /// The outcome of an input.
@@ -109,7 +113,8 @@ pub fn analyze_all(batch: &Batch) -> Result<Vec<AnalyzedInput>> {
     );
     let _lock = Lock::take(batch.output)?;
     let analyzer = Analyzer::new(batch.options)?;
-    let settings = settings(batch, analyzer.model_sha256())?;
+    let settings = settings(batch, analyzer.model_sha256());
+    let namer = Again::new(batch, &analyzer)?;
     let earlier = inputs::earlier(batch.output)?;
     let names = inputs::names(&found.inputs, batch.output, &earlier);
 
@@ -127,16 +132,26 @@ pub fn analyze_all(batch: &Batch) -> Result<Vec<AnalyzedInput>> {
                 tell!("analyze: {input} is analysed again: {damage}");
                 return None;
             }
-            tell!("analyze: {input} was analysed before");
+            let summary = match namer.is_current(&summary) {
+                true => {
+                    tell!("analyze: {input} was analysed before");
+                    summary
+                }
+                false => namer.name(&input, &folder, summary)?,
+            };
             if let Some(flaw) = &summary.flaw {
                 tell!("analyze: {input}: {flaw}");
             }
             Some(InputState::DoneBefore(Headline::new(folder, summary)))
         });
         let task = Task {
+            marks: Marks {
+                fingerprint,
+                naming: namer.naming(&input.id),
+                bars: namer.bars.clone(),
+            },
             input,
             name,
-            fingerprint,
         };
         analyzed.push(AnalyzedInput {
             input: address::shown(&task.input.path),
@@ -155,19 +170,81 @@ pub fn analyze_all(batch: &Batch) -> Result<Vec<AnalyzedInput>> {
     Ok(analyzed)
 }
 
-/// Everything besides the input that affects the results.
-fn settings(batch: &Batch, model_sha256: &str) -> Result<String> {
-    let gallery = match &batch.options.stages.gallery {
-        Some(path) => sha256_of(path)?.1,
-        None => String::new(),
+/// Everything besides the input that affects the results, apart from the names of tracks.
+fn settings(batch: &Batch, model_sha256: &str) -> String {
+    let stages = stages::Options {
+        false_name_rate: None,
+        distance_threshold: None,
+        repeated_names: false,
+        ..batch.options.stages.clone()
     };
     // The number counts changes of what the same settings give.
-    Ok(format!(
-        "4 {} {gallery} {:?} {:?} {model_sha256}",
-        batch.options.stages.fingerprint(),
-        batch.options.smoothing,
-        batch.options.main_persons
-    ))
+    format!(
+        "5 {} {:?} {model_sha256}",
+        stages.fingerprint(),
+        batch.options.smoothing
+    )
+}
+
+/// Names inputs again that were analysed before, if nothing else has changed.
+struct Again<'a> {
+    options: &'a Options,
+    gallery: Option<&'a Gallery>,
+    named: Option<NamedGallery>,
+    bars: Arc<Bars>,
+}
+
+impl<'a> Again<'a> {
+    fn new(batch: &'a Batch, analyzer: &'a Analyzer) -> Result<Self> {
+        let path = batch.options.stages.gallery.as_ref();
+        Ok(Self {
+            options: batch.options,
+            gallery: analyzer.gallery(),
+            named: path.map(|path| NamedGallery::of(path)).transpose()?,
+            bars: Arc::new(Bars::read(batch.output)?),
+        })
+    }
+
+    /// How the tracks of an input are named.
+    fn naming(&self, input: &str) -> NamedBy {
+        let stages = &self.options.stages;
+        NamedBy {
+            gallery: self.named.clone(),
+            smoothing: self.options.smoothing,
+            false_name_rate: stages.false_name_rate,
+            distance_threshold: stages.distance_threshold,
+            repeated_names: stages.repeated_names,
+            main_persons: self.options.main_persons,
+            bars: self.bars.digest(input),
+        }
+    }
+
+    fn is_current(&self, summary: &Summary) -> bool {
+        summary.naming.as_ref() == Some(&self.naming(&summary.input))
+    }
+
+    /// `None` if the input has to be analysed again.
+    fn name(&self, input: &str, folder: &Path, summary: Summary) -> Option<Summary> {
+        // Names of single frames are not stored.
+        if self.options.smoothing != Smoothing::Track {
+            return None;
+        }
+        let naming = self.naming(&summary.input);
+        let source = self.gallery.zip(self.named.as_ref());
+        let source = source.map(|(gallery, named)| Source { gallery, named });
+        let mut film = Film::new(folder.to_owned(), summary);
+        match film.rename(&naming, source, &self.bars, false) {
+            Ok(changes) => {
+                let tracks = ui::count(changes.len() as u64, "track");
+                tell!("analyze: {input} was analysed before; named again, {tracks} changed");
+                Some(film.summary)
+            }
+            Err(error) => {
+                tell!("analyze: {input} is analysed again: {}", ui::causes(&error));
+                None
+            }
+        }
+    }
 }
 
 /// The sha256 of several texts, in hexadecimal.
@@ -215,8 +292,7 @@ fn one(batch: &Batch, analyzer: &Analyzer, task: &Task, board: &Arc<Board>) -> I
     let mut progress = board.input(&label.unwrap_or(shown.as_str().into()));
     let mut whole = || -> Result<Option<Headline>> {
         let output = OutputFolder::create(&batch.output.join(&task.name))?;
-        let fingerprint = task.fingerprint.clone();
-        let ended = analyzer.analyze(input, fingerprint, output.writable(), &mut progress)?;
+        let ended = analyzer.analyze(input, &task.marks, output.writable(), &mut progress)?;
         Ok(match ended {
             Ended::Whole(summary, complaints) => {
                 for complaint in complaints.iter().chain(&summary.flaw) {

@@ -19,7 +19,7 @@ use face_parts::{output, stages};
 const LONGEST_NAME: usize = 100;
 
 /// Names in the output folder that others write.
-const RESERVED: &[&str] = &["clusters", "clusters.json", "search.index"];
+const RESERVED: &[&str] = &["clusters", "clusters.json", "names.json", "search.index"];
 
 /// One file or stream to analyse.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Analyses one input, from its first frame to its files.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use face_core::model::{Descriptor, Model};
 use face_core::still;
+use face_gallery::evidence::Mean;
 use face_gallery::group::Nearness;
 use face_gallery::vote::{FALSE_NAME_RATE, Rule};
 use face_gallery::{Gallery, ModelId};
@@ -19,7 +21,9 @@ use super::naming::{Namer, Restriction, Rewriter, Smoothing, restrict, set_name,
 use super::stitch::Look;
 use super::tally::{Overview, Tally};
 use super::{Options, people, write};
-use crate::record::{self, Summary};
+use crate::name::NamedBy;
+use crate::name::bars::{Barred, Bars, hold};
+use crate::record::{self, Summary, TrackSummary};
 use face_parts::graph::{self, free_sink, make, pad};
 use face_parts::interrupt;
 use face_parts::source::Source;
@@ -42,6 +46,13 @@ pub struct Analyzer<'a> {
     rule: Rule,
     /// Keeps the models loaded between inputs.
     _loaded: graph::Running,
+}
+
+/// What is recorded of how an input was analysed, and the names that its tracks must not get.
+pub struct Marks {
+    pub fingerprint: String,
+    pub naming: NamedBy,
+    pub bars: Arc<Bars>,
 }
 
 /// How the analysis of an input ended.
@@ -86,6 +97,11 @@ impl<'a> Analyzer<'a> {
         })
     }
 
+    /// The gallery that names the tracks.
+    pub fn gallery(&self) -> Option<&Gallery> {
+        self.gallery.as_ref()
+    }
+
     /// The sha256 of the recognition model.
     pub fn model_sha256(&self) -> &str {
         &self.model_id.sha256
@@ -95,7 +111,7 @@ impl<'a> Analyzer<'a> {
     pub fn analyze(
         &self,
         input: &Input,
-        fingerprint: String,
+        marks: &Marks,
         folder: &Path,
         progress: &mut Progress,
     ) -> Result<Ended> {
@@ -120,7 +136,8 @@ impl<'a> Analyzer<'a> {
         let mut summary = Summary {
             version: 1,
             input: input.id.clone(),
-            fingerprint,
+            fingerprint: marks.fingerprint.clone(),
+            naming: Some(marks.naming.clone()),
             width: overview.width,
             height: overview.height,
             frames: overview.frames,
@@ -128,9 +145,14 @@ impl<'a> Analyzer<'a> {
             flaw: seen.trouble.flaw,
             ..Summary::default()
         };
-        let restriction = self.name(&mut overview, &collection, &summary);
+        let tracks: Vec<TrackSummary> = overview.tracks.iter().map(|t| t.summary.clone()).collect();
+        let model = &self.model_id.sha256;
+        let barred = marks.bars.barred(&input.id, model, &tracks, |id| {
+            Mean::of(collection.embeddings_of(id)).unit()
+        });
+        let restriction = self.name(&mut overview, &collection, &summary, &barred);
         let rewriter = Rewriter::new(
-            &overview.tracks,
+            overview.tracks.iter().map(|t| &t.summary),
             self.options.smoothing,
             restriction.as_ref(),
         );
@@ -145,6 +167,7 @@ impl<'a> Analyzer<'a> {
 
         summary.tracks = overview.tracks.into_iter().map(|t| t.summary).collect();
         self.stitch(&mut summary, &collection);
+        hold(&mut summary, &barred);
         for track in &mut summary.tracks {
             track.thumbnail = collection.thumbnails.get(&track.track.track).cloned();
         }
@@ -159,32 +182,45 @@ impl<'a> Analyzer<'a> {
         overview: &mut Overview,
         collection: &Collection,
         input: &Summary,
+        barred: &Barred,
     ) -> Option<Restriction> {
         let gallery = self.gallery.as_ref()?;
         let namer = Namer {
             gallery,
             rule: self.rule,
             repeated_names: self.options.stages.repeated_names,
+            barred,
         };
         let embeddings = |id| collection.embeddings_of(id);
-        if self.extras.each_frame {
-            for track in &mut overview.tracks {
-                let embeddings = embeddings(track.summary.track.track);
-                // Faces below `min-quality` were compared with nobody.
-                if !embeddings.is_empty() {
-                    set_name(&mut track.summary, namer.name(embeddings));
-                }
+        let mut renamed = BTreeSet::new();
+        for track in &mut overview.tracks {
+            let id = track.summary.track.track;
+            let embeddings = embeddings(id);
+            let is_barred = barred.contains_key(&id);
+            // As `facepipe name` does later. The name of a running track is that of its last frame.
+            let by_whole = self.options.smoothing != Smoothing::Running || is_barred;
+            // Faces below `min-quality` were compared with nobody.
+            if by_whole && !embeddings.is_empty() {
+                set_name(&mut track.summary, namer.name(id, embeddings));
+            }
+            if is_barred {
+                renamed.insert(id);
             }
         }
         settle(&mut overview.tracks, &namer, embeddings);
-        let which = self.options.main_persons?;
+        let Some(which) = self.options.main_persons else {
+            // On single frames, too, a barred track must not have the name.
+            let main = gallery.people().iter().cloned().collect();
+            return (!renamed.is_empty()).then_some(Restriction { main, renamed });
+        };
         let mut named = Summary {
             tracks: overview.tracks.iter().map(|t| t.summary.clone()).collect(),
             ..input.clone()
         };
         self.stitch(&mut named, collection);
+        hold(&mut named, barred);
         let main = people::choose(&named.people, which);
-        let renamed = restrict(&mut overview.tracks, &main, &namer, embeddings);
+        renamed.extend(restrict(&mut overview.tracks, &main, &namer, embeddings));
         Some(Restriction { main, renamed })
     }
 

@@ -7,15 +7,19 @@ use face_gallery::Gallery;
 use face_gallery::evidence::{Embedded, Mean};
 use face_gallery::rivals::{Claim, assign, collide};
 use face_gallery::vote::{Rule, Verdict, who_else};
+use serde::{Deserialize, Serialize};
 
 use super::people::name_of;
 use super::tally::{Span, WholeTrack, fine};
+use crate::name::bars::Barred;
 use crate::record::{Face, Line, TrackSummary, UNKNOWN};
 
 /// The origin of the name, age and gender of a face on a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Smoothing {
     /// The whole track, even on its first frame
+    #[default]
     Track,
     /// The track up to the frame, as in a live stream
     Running,
@@ -29,19 +33,24 @@ pub struct Namer<'a> {
     pub rule: Rule,
     /// Whether tracks that are seen together may have one name.
     pub repeated_names: bool,
+    /// The names that tracks must not get.
+    pub barred: &'a Barred,
 }
 
 impl Namer<'_> {
-    /// Who `embeddings` are together. Without any, it is nobody.
-    pub fn name(&self, embeddings: &[Embedded]) -> Verdict {
-        self.name_else(embeddings, &BTreeSet::new())
+    /// Who the `embeddings` of a track are together. Without any, it is nobody.
+    pub fn name(&self, track: u64, embeddings: &[Embedded]) -> Verdict {
+        self.name_else(track, embeddings, &BTreeSet::new())
     }
 
     /// The same as if `others` were not in the gallery.
-    fn name_else(&self, embeddings: &[Embedded], others: &BTreeSet<String>) -> Verdict {
-        match Mean::of(embeddings).unit() {
-            Some(mean) => who_else(self.gallery, &mean, &self.rule, others),
-            None => Verdict::nobody(),
+    fn name_else(&self, track: u64, embeddings: &[Embedded], others: &BTreeSet<String>) -> Verdict {
+        let Some(mean) = Mean::of(embeddings).unit() else {
+            return Verdict::nobody();
+        };
+        match self.barred.get(&track) {
+            Some(barred) => who_else(self.gallery, &mean, &self.rule, &(others | barred)),
+            None => who_else(self.gallery, &mean, &self.rule, others),
         }
     }
 }
@@ -71,7 +80,7 @@ pub fn settle<'a>(
         |a, b| seen_together(&tracks[a], &tracks[b]),
         |track, others| {
             let id = tracks[track].summary.track.track;
-            namer.name_else(embeddings(id), others).into()
+            namer.name_else(id, embeddings(id), others).into()
         },
     );
     let mut renamed = BTreeSet::new();
@@ -128,7 +137,7 @@ pub fn restrict<'a>(
     for track in tracks.iter_mut() {
         if name_of(&track.summary).is_none_or(|name| !main.contains(name)) {
             let id = track.summary.track.track;
-            set_name(&mut track.summary, namer.name(embeddings(id)));
+            set_name(&mut track.summary, namer.name(id, embeddings(id)));
             renamed.insert(id);
         }
     }
@@ -152,11 +161,11 @@ pub struct Rewriter<'a> {
 
 impl<'a> Rewriter<'a> {
     pub fn new(
-        tracks: &'a [WholeTrack],
+        tracks: impl IntoIterator<Item = &'a TrackSummary>,
         smoothing: Smoothing,
         restriction: Option<&'a Restriction>,
     ) -> Self {
-        let tracks = tracks.iter().map(|t| (t.summary.track.track, &t.summary));
+        let tracks = tracks.into_iter().map(|t| (t.track.track, t));
         Self {
             tracks: tracks.collect(),
             smoothing,
@@ -211,6 +220,8 @@ mod tests {
     use crate::record::{Frame, Track};
     use face_gallery::{ModelId, Row};
 
+    static NOBODY: Barred = Barred::new();
+
     fn unit(degrees: f32) -> Vec<f32> {
         let (y, x) = degrees.to_radians().sin_cos();
         vec![x, y]
@@ -243,6 +254,7 @@ mod tests {
                 fallback: 0.1,
             },
             repeated_names: false,
+            barred: &NOBODY,
         }
     }
 
@@ -275,7 +287,7 @@ mod tests {
     /// A track named by its embedding, and seen at these times.
     fn at_times(id: u64, degrees: f32, spans: &[(u64, u64)], namer: &Namer) -> WholeTrack {
         let mut track = seen(id, None);
-        set_name(&mut track.summary, namer.name(&[at(degrees, 1.0)]));
+        set_name(&mut track.summary, namer.name(1, &[at(degrees, 1.0)]));
         let span = |&(first, last)| Span {
             first,
             last,
@@ -336,12 +348,12 @@ mod tests {
     fn a_track_is_named_by_all_its_embeddings() {
         let gallery = gallery();
         let namer = namer(&gallery);
-        let verdict = namer.name(&[at(1.0, 0.9), at(29.0, 0.1), at(28.0, 0.2)]);
+        let verdict = namer.name(1, &[at(1.0, 0.9), at(29.0, 0.1), at(28.0, 0.2)]);
         assert_eq!(verdict.person.as_deref(), Some("ann"));
         // Of the mean, 7.8° from Ann.
         assert!(verdict.distance < 0.01, "{}", verdict.distance);
-        assert_eq!(namer.name(&[at(60.0, 1.0)]).person, None);
-        assert_eq!(namer.name(&[]).person, None);
+        assert_eq!(namer.name(1, &[at(60.0, 1.0)]).person, None);
+        assert_eq!(namer.name(1, &[]).person, None);
     }
 
     #[test]
@@ -366,10 +378,10 @@ mod tests {
             assert!(gallery.push(row, &unit(degrees)));
         }
         // Dan's five rows from one photo are nearer, but Fay has two photos.
-        let fay = namer(&gallery).name(&[at(208.6, 0.5)]);
+        let fay = namer(&gallery).name(1, &[at(208.6, 0.5)]);
         assert_eq!(fay.person.as_deref(), Some("fay"));
         let few = restricted(&gallery, &main(&["dan", "eve"]));
-        let dan = namer(&few).name(&[at(203.0, 0.5)]);
+        let dan = namer(&few).name(1, &[at(203.0, 0.5)]);
         assert_eq!(dan.person.as_deref(), Some("dan"));
     }
 
@@ -427,7 +439,7 @@ mod tests {
     #[test]
     fn whole_tracks_are_written_back_to_their_first_frame() {
         let tracks = [seen(1, Some("ann")), seen(2, None)];
-        let rewriter = Rewriter::new(&tracks, Smoothing::Track, None);
+        let rewriter = Rewriter::new(tracks.iter().map(|t| &t.summary), Smoothing::Track, None);
         let ann = (Some("ann".to_owned()), Some(40.0));
         assert_eq!(rewritten(&rewriter, line(Some(1), Some(UNKNOWN))), ann);
         assert_eq!(
@@ -455,13 +467,17 @@ mod tests {
                 .expect("a name")
         };
         for smoothing in [Smoothing::Running, Smoothing::None] {
-            let free = Rewriter::new(&tracks, smoothing, None);
+            let free = Rewriter::new(tracks.iter().map(|t| &t.summary), smoothing, None);
             assert_eq!(name(&free, 1, "eve"), "eve");
             let restriction = Restriction {
                 main: main(&["ann"]),
                 renamed: BTreeSet::from([2]),
             };
-            let bound = Rewriter::new(&tracks, smoothing, Some(&restriction));
+            let bound = Rewriter::new(
+                tracks.iter().map(|t| &t.summary),
+                smoothing,
+                Some(&restriction),
+            );
             assert_eq!(name(&bound, 1, "eve"), "ann");
             assert_eq!(name(&bound, 1, UNKNOWN), UNKNOWN);
             assert_eq!(name(&bound, 2, "eve"), UNKNOWN);

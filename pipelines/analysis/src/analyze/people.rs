@@ -7,12 +7,15 @@ use std::str::FromStr;
 use face_gallery::group::Nearness;
 
 use super::stitch::{Look, within};
+use serde::{Deserialize, Serialize};
+
 use super::tally::{Mean, Span, covered, female, gender, tenths};
 use super::together::together;
 use crate::record::{Person, Summary, TrackSummary, UNKNOWN};
 
 /// The people to whom names are restricted.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MainPersons {
     /// This many, longest on screen.
     Count(usize),

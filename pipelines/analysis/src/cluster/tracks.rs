@@ -38,6 +38,11 @@ impl Embeddings {
         Self::parse(&bytes).with_context(|| format!("{name} is not what `facepipe analyze` writes"))
     }
 
+    /// The mean of a track's embeddings, of length 1.
+    pub fn mean(&self, track: u64) -> Option<Vec<f32>> {
+        mean(self.rows.get(&track)?)
+    }
+
     fn parse(bytes: &[u8]) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let metadata = header.metadata().clone().unwrap_or_default();

@@ -12,7 +12,8 @@ use face_parts::output;
 use super::{EnrolledPerson, Enrolment, GrownGallery, LeftOut, Reason};
 use crate::cluster::Embeddings;
 use crate::gallery;
-use crate::record::{self, ClusterTrack, Clusters};
+use crate::name::bars::Bars;
+use crate::record::{self, ClusterTrack, Clusters, Summary};
 
 /// The limit of strangers listed in an error.
 const MOST_LISTED: usize = 20;
@@ -63,6 +64,7 @@ pub fn add_strangers(folder: &Path, namings: &[Naming], path: &Path) -> Result<G
     let clusters = read_clusters(&list)?;
     let people = people(&clusters, namings).with_context(|| list.display().to_string())?;
     let inputs = read_inputs(folder, &people, &clusters)?;
+    expect_allowed(folder, &people, &inputs)?;
     let (name, first) = inputs
         .first_key_value()
         .context("the strangers have no tracks")?;
@@ -217,6 +219,40 @@ fn read_inputs(
         inputs.insert(name.clone(), input);
     }
     Ok(inputs)
+}
+
+/// Fails if a track must not get the name that it would get.
+fn expect_allowed(
+    folder: &Path,
+    people: &[(String, Vec<ClusterTrack>)],
+    inputs: &BTreeMap<String, Embeddings>,
+) -> Result<()> {
+    let bars = Bars::read(folder)?;
+    if bars.bars.is_empty() {
+        return Ok(());
+    }
+    for (name, input) in inputs {
+        let summary: Summary = record::read(&folder.join(name).join("summary.json"))?;
+        let model = &input.model.sha256;
+        let barred = bars.barred(&summary.input, model, &summary.tracks, |id| input.mean(id));
+        for (person, tracks) in people {
+            let of_input = tracks.iter().filter(|track| track.folder == *name);
+            let mut barred = of_input.filter(|track| {
+                let names = barred.get(&track.track);
+                names.is_some_and(|all| all.iter().any(|name| names::same(name, person)))
+            });
+            if let Some(track) = barred.next() {
+                bail!(
+                    "track {id} of {name} must not be called {person}: somebody has said so with `facepipe \
+                     name --not`; if that was wrong, `facepipe name {folder} --allow {name}/{id}={person}` \
+                     takes it back; nothing was written",
+                    id = track.track,
+                    folder = folder.display()
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds a track's embeddings. Returns their number.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::Edited;
 use super::names::Names;
+use crate::name::bars;
 use face_live::marker;
 use face_live::strangers::file as strangers;
 use face_parts::output;
@@ -24,6 +25,8 @@ pub enum Kind {
     /// A folder with a `summary.json`.
     Results,
     Clusters,
+    /// Names that tracks must not get.
+    Bars,
     Lines,
     /// The strangers whom a `facepipe live` remembers.
     Strangers,
@@ -99,6 +102,7 @@ fn kind(path: &Path) -> Option<Kind> {
         _ if marker::is_marker(path) => Some(Kind::Marker),
         "summary.json" if is_summary(path) => Some(Kind::Results),
         "clusters.json" => Some(Kind::Clusters),
+        bars::FILE if contains(&start(path, 4096), b"\"bars\"") => Some(Kind::Bars),
         "faces.jsonl" | "tracks.safetensors" if beside("summary.json") => None,
         _ if has_extension(path, &["safetensors"]) || is_gallery(path) => {
             is_gallery(path).then_some(Kind::Gallery)

@@ -12,6 +12,7 @@ use safetensors::tensor::TensorView;
 use super::{Forgetting, Removed, lines};
 use crate::analyze::people;
 use crate::cluster::{Embeddings, LARGEST_FILE};
+use crate::name::bars::Bars;
 use crate::record::{self, Clusters, Summary};
 use face_gallery::edit::distance;
 use face_parts::output::Output;
@@ -213,6 +214,49 @@ pub fn clusters(
     clusters.clusters = left;
     if changed {
         forgetting.write_json(&path, &clusters)?;
+    }
+    Ok(removed)
+}
+
+/// Removes the person from the names that tracks in `folder` must not get, and the looks of tracks that
+/// were removed from its inputs.
+pub fn bars(
+    folder: &Path,
+    inputs: &BTreeMap<String, ForgottenInput>,
+    forgetting: &Forgetting,
+) -> Result<Removed> {
+    let mut bars = Bars::read(folder)?;
+    let before = bars.bars.len();
+    let mut removed = Removed::default();
+    let mut films: BTreeMap<String, Option<(Summary, Embeddings)>> = BTreeMap::new();
+    let mut left = Vec::new();
+    for bar in std::mem::take(&mut bars.bars) {
+        let film = films.entry(bar.folder.clone()).or_insert_with(|| {
+            let path = folder.join(&bar.folder);
+            let summary = record::read(&path.join("summary.json")).ok()?;
+            Some((summary, Embeddings::read(&path).ok()?))
+        });
+        let is_gone = |id: u64| {
+            let input = inputs.get(&bar.folder);
+            input.is_some_and(|input| input.tracks.contains(&id))
+        };
+        // The look of a track that an interrupted removal has removed must go, too.
+        let is_left = film.as_ref().is_none_or(|(summary, embeddings)| {
+            summary.tracks.iter().any(|track| {
+                let id = track.track.track;
+                let mean = embeddings.mean(id);
+                !is_gone(id) && mean.is_some_and(|mean| bar.is_of(track, &mean))
+            })
+        });
+        if names::same(&bar.name, &forgetting.person) || !is_left {
+            removed.rows += 1;
+        } else {
+            left.push(bar);
+        }
+    }
+    bars.bars = left;
+    if bars.bars.len() < before && !forgetting.dry_run {
+        bars.write(folder)?;
     }
     Ok(removed)
 }

@@ -112,6 +112,7 @@ pub fn forget(whereabouts: &Whereabouts) -> Result<Option<ForgottenPerson>> {
     walk.learn_galleries();
     let whole = walk.edit_results(&mut goes_on)
         && walk.edit_clusters(&mut goes_on)
+        && walk.edit_bars(&mut goes_on)
         && walk.edit_lines(&mut goes_on)?
         && walk.edit_strangers(&mut goes_on)
         && walk.edit_galleries(&mut goes_on);
@@ -265,6 +266,27 @@ impl<'a> Walk<'a> {
             }
         }
         true
+    }
+
+    fn edit_bars(&mut self, goes_on: &mut impl FnMut() -> bool) -> bool {
+        for path in self.files(Kind::Bars) {
+            if !goes_on() {
+                return false;
+            }
+            let removed = self.edit_bars_at(&path);
+            self.report.note(&path, removed);
+        }
+        true
+    }
+
+    fn edit_bars_at(&mut self, path: &Path) -> Result<Removed> {
+        let (folder, _) = place(path)?;
+        if !self.whereabouts.dry_run {
+            self.locks.take(&folder)?;
+        }
+        let none = BTreeMap::new();
+        let inputs = self.inputs.get(&folder).unwrap_or(&none);
+        results::bars(&folder, inputs, &self.forgetting)
     }
 
     /// Files that running programs close meanwhile have new names, so this repeats until there are

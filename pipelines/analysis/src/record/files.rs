@@ -42,11 +42,30 @@ impl Summary {
         Ok(())
     }
 
+    /// Records a file in `folder` that was written again.
+    pub fn note_file(&mut self, folder: &Path, name: &str) -> Result<(), Error> {
+        let written = Written::read(&folder.join(name))?;
+        self.files.insert(name.to_owned(), written);
+        Ok(())
+    }
+
+    /// Whether a file in `folder` is as recorded.
+    pub fn is_intact(&self, folder: &Path, name: &str) -> bool {
+        let found = Written::read(&folder.join(name));
+        found.is_ok_and(|found| self.files.get(name) == Some(&found))
+    }
+
     /// Why the files in `folder` differ from the recorded ones. `None` if they do not.
     pub fn damage(&self, folder: &Path) -> Option<String> {
         if self.removing.is_some() {
             return Some(format!(
                 "`facepipe forget` was interrupted in {}",
+                folder.display()
+            ));
+        }
+        if self.renaming {
+            return Some(format!(
+                "`facepipe name` was interrupted in {}; run it again",
                 folder.display()
             ));
         }
