@@ -20,6 +20,7 @@ mod live_observe;
 mod live_outputs;
 mod live_strangers;
 mod main_persons;
+mod name;
 mod pages;
 mod persons;
 mod report;
