@@ -158,7 +158,7 @@ mod tests {
             }
         }
         let found = near_pairs(units.view(), 0.002, &mut |_| true).expect("not stopped");
-        assert!(expected.len() > 1000, "{}", expected.len());
+        assert!(expected.len() > 300, "{}", expected.len());
         // Sums in another order differ in the last digit.
         let differ = found
             .iter()

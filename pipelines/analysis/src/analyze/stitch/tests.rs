@@ -101,10 +101,11 @@ fn a_glimpse_is_somebody_only_if_it_resembles_one_person() {
     };
     let film = [
         (track(1, None, 0, 10), 0.0),
-        (track(2, None, 0, 10), 60.0),
-        (glimpse(3, 20), 5.0),
-        (glimpse(4, 30), 30.0),
-        (glimpse(5, 40), 120.0),
+        (track(2, None, 0, 10), 76.0),
+        (glimpse(3, 20), 0.0),
+        // Within reach of both.
+        (glimpse(4, 30), 38.0),
+        (glimpse(5, 40), 150.0),
     ];
     assert_eq!(
         stitched(&film, false),
