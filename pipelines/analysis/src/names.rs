@@ -45,7 +45,7 @@ pub struct Appearance {
 pub struct Appearances {
     /// In the order of folders, times and people.
     pub appearances: Vec<Appearance>,
-    /// Tracks of which cannot be told who they are.
+    /// Tracks that are too short or too poor to tell who it is.
     pub nobody: usize,
     /// What was left out, and why.
     pub problems: Vec<String>,

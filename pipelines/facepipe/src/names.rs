@@ -68,9 +68,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     if found.nobody > 0 && !args.named && args.people.is_empty() {
         let tracks = ui::count(found.nobody as u64, "track");
-        tell!(
-            "names: {tracks} of which cannot be told who it is, because no face could be compared"
-        );
+        tell!("names: left out {tracks} that are too short or too poor to tell who it is");
     }
     ui::print(&if args.json {
         serde_json::to_string_pretty(&found.appearances)? + "\n"
