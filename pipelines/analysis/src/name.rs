@@ -161,10 +161,21 @@ pub fn rename(renaming: &Renaming) -> Result<Renamed> {
         );
     }
     for mut folder in folders {
-        if !renaming.dry_run && folder.bars_changed {
-            folder.bars.write(&folder.path)?;
+        let writes = !renaming.dry_run && folder.bars_changed;
+        let (path, named) = (folder.path.clone(), renamed.inputs);
+        let before = writes.then(|| Bars::read(&path)).transpose()?;
+        if writes {
+            // First, so that an interrupted command has at least kept what the user said.
+            folder.bars.write(&path)?;
         }
         name_folder(folder, renaming, given.as_ref(), &known, &mut renamed);
+        if let Some(mut before) = before
+            && renamed.inputs == named
+            && !renamed.interrupted
+        {
+            // A command that fails writes nothing.
+            before.write(&path)?;
+        }
     }
     drop(locks);
     Ok(renamed)

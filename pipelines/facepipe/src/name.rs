@@ -96,14 +96,21 @@ pub fn run(args: &Args) -> Result<Outcome> {
         allow: &args.allow,
         dry_run: args.dry_run,
     })?;
-    for left_out in &renamed.left_out {
-        tell!(
-            "name: left out {}: {}",
-            left_out.path.display(),
-            left_out.error
-        );
+    let failed = renamed.inputs == 0 && !renamed.interrupted;
+    if failed && let Some(first) = renamed.left_out.first() {
+        let same = renamed
+            .left_out
+            .iter()
+            .all(|other| other.error == first.error);
+        if same {
+            bail!("nothing could be named: {}", first.error);
+        }
     }
-    if renamed.inputs == 0 && !renamed.interrupted {
+    for left_out in &renamed.left_out {
+        let path = left_out.path.display();
+        tell!("name: left out {path}: {}", left_out.error);
+    }
+    if failed {
         bail!("nothing could be named");
     }
     let printed = ui::print(&match args.json {
