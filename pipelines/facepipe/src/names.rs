@@ -12,9 +12,9 @@ use face_parts::ui;
 
 /// List who is in which input from when to when
 ///
-/// Each DIR is a folder that `facepipe analyze` has written into. There is one line for each time that a
-/// person is on screen, over all of their tracks. People without a name are stranger-1, stranger-2, …: in
-/// each input others, until `facepipe cluster` has grouped those of the folder.
+/// Each DIR is a folder that `facepipe analyze` has written into. There is one line for each time that
+/// a person is on screen, over all of their tracks. People without a name are stranger-1, stranger-2,
+/// and so on: others in each input, until `facepipe cluster` has grouped those of the folder.
 ///
 ///   facepipe names results
 ///   facepipe names results --csv > who.csv
