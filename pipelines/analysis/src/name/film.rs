@@ -201,6 +201,16 @@ impl Film {
 
     /// Writes lines and summary. From beginning to end, the summary says that it is under way.
     fn write(&mut self, restriction: &Restriction) -> Result<()> {
+        let mut all = Restriction::default();
+        let restriction = match self.summary.renaming {
+            // Nobody knows which names the lines have: every face gets the name of its track.
+            true => {
+                all.renamed
+                    .extend(self.summary.tracks.iter().map(|t| t.track.track));
+                &all
+            }
+            false => restriction,
+        };
         let was_intact = self.summary.renaming || self.summary.is_intact(&self.folder, LINES);
         self.summary.renaming = true;
         self.save()?;
@@ -216,15 +226,7 @@ impl Film {
     /// Writes the summary, and the lines if an earlier renaming was interrupted.
     fn repair(&mut self) -> Result<()> {
         match self.summary.renaming {
-            true => {
-                // Every face gets the name of its track.
-                let renamed = self.summary.tracks.iter().map(|t| t.track.track).collect();
-                let all = Restriction {
-                    renamed,
-                    ..Restriction::default()
-                };
-                self.write(&all)
-            }
+            true => self.write(&Restriction::default()),
             false => self.save(),
         }
     }
