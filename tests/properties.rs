@@ -74,13 +74,10 @@ fn of_the_tracker() {
         assert_eq!(feed.ended(), before, "{algorithm}");
         next += 6;
     }
-    // No two boxes overlap by more than 100 %.
+    // No two boxes overlap by more than 100 %, but those that sit on one face are one track.
     feed.set("t", "algorithm", "iou");
     show(&group);
     feed.set("t", "iou-threshold", "1");
-    let first = tracks(&show(&group));
-    assert!(tracks(&show(&group)).iter().all(|id| !first.contains(id)));
-    feed.set("t", "iou-threshold", "0.5");
     let first = tracks(&show(&group));
     assert_eq!(tracks(&show(&group)), first);
     // Nobody is predicted where nobody is to be seen.

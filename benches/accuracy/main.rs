@@ -21,6 +21,7 @@ mod portraits;
 mod pose;
 mod scene;
 mod table;
+mod tracking;
 mod who;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +46,8 @@ const LIMITS: &str = "\
 - Ages and genders are what somebody read off the picture, except where birthdays are known. Old people,
   small children and many peoples are rare in them.
 - Expressions are posed, and few.
-- Still pictures say nothing of tracks, over which names, ages and genders gather evidence.
+- Still pictures say nothing of tracks, over which names, ages and genders gather evidence. The videos are made:
+  faces from photographs, moved over a background.
 - The media of the set-up are a dozen faces: they show that a line works, and little more.
 
 ";
@@ -159,6 +161,9 @@ fn main() -> Result<()> {
 
     *out += "## Pose\n\n";
     ok &= section("pose", out, |out| pose::shown(&shown, out));
+
+    *out += "## Tracks\n\n";
+    ok &= section("tracks", out, tracking::crossing);
 
     *out += "## Models\n\n";
     ok &= section("models", out, cost::models);
