@@ -1,7 +1,7 @@
 //! The element `facetracker` and its association algorithms.
 
 mod bytetrack;
-pub mod descriptor;
+mod descriptor;
 mod facetracker;
 mod iou;
 mod kalman;

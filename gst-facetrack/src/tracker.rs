@@ -106,7 +106,7 @@ pub struct Params {
     pub appearance: Appearance,
 }
 
-/// When faces are compared by what they look like, if the tracker can see them ([`Eyes`]).
+/// When faces are compared by what they look like, if the tracker can see them.
 /// [`Algorithm::Iou`] never compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Appearance {
@@ -131,7 +131,7 @@ impl Default for Params {
 
 /// Gives the faces of a video ids that stay the same. Deterministic.
 pub trait Tracker: Send {
-    /// Processes the next frame. Of detections that sit on one face ([`place::same_face`]) the most
+    /// Processes the next frame. Of detections that sit on one face the most
     /// confident counts. Each that counts appears once in the result (except with
     /// [`Algorithm::ByteTrack`]), and no two boxes of the result sit on one face.
     ///
