@@ -116,6 +116,13 @@ fn a_stranger_is_found_named_and_known_from_then_on() {
     for other in &found[1..] {
         assert_eq!(folders(other), ["multi_face"]);
     }
+    // The same person in all summaries.
+    for input in ["face_noface", "single_face", "single_face-2"] {
+        let summary = json(&results.join(input).join("summary.json"));
+        assert_eq!(summary["tracks"][0]["person"], "stranger-1", "{input}");
+        assert_eq!(summary["strangers"][0]["name"], "stranger-1", "{input}");
+        assert_eq!(summary["shared_strangers"], 6, "{input}");
+    }
     let sheets: Vec<String> = (1..=6).map(|n| format!("stranger-{n}.png")).collect();
     assert_eq!(names(&results.join("clusters")), sheets);
     let sheet = image::open(results.join("clusters/stranger-1.png")).expect("a picture");
