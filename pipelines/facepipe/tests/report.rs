@@ -78,12 +78,7 @@ fn two_inputs() -> TempDir {
         track(2, Some("Unknown"), &[[2 * SECOND, 4 * SECOND]]),
     ]);
     let people = json!([person("Ann", &[1], 7 * SECOND)]);
-    let mut film = summary(&film.display().to_string(), 20 * SECOND, people, tracks);
-    film["tracks"][0]["person"] = "Ann".into();
-    film["tracks"][1]["person"] = "stranger-1".into();
-    film["together"] = json!([{
-        "people": ["Ann", "stranger-1"], "time_ns": 2 * SECOND, "first": 2 * SECOND, "last": 4 * SECOND,
-    }]);
+    let film = summary(&film.display().to_string(), 20 * SECOND, people, tracks);
     write(&folder.path().join("out"), "film", &film);
     let picture = media("single_face.jpg").canonicalize().expect("there");
     let tracks = json!([track(1, None, &[[0, 0]])]);
@@ -92,25 +87,39 @@ fn two_inputs() -> TempDir {
     folder
 }
 
+/// Says that Ann and the stranger were together. Strangers up to the number `shared` are grouped.
+fn together(results: &Path, shared: u64) {
+    let path = results.join("film/summary.json");
+    let text = fs::read_to_string(&path).expect("there");
+    let mut film: Value = serde_json::from_str(&text).expect("JSON");
+    film["tracks"][0]["person"] = "Ann".into();
+    film["tracks"][1]["person"] = "stranger-1".into();
+    film["shared_strangers"] = shared.into();
+    film["together"] = json!([{
+        "people": ["Ann", "stranger-1"], "time_ns": 2 * SECOND, "first": 2 * SECOND, "last": 4 * SECOND,
+    }]);
+    fs::write(&path, film.to_string()).expect("writable");
+}
+
 #[test]
 fn who_was_with_whom_is_a_graph_and_a_table() {
     let folder = two_inputs();
     let (results, page) = (folder.path().join("out"), folder.path().join("report.html"));
+    together(&results, 0);
     assert_code(&run(&mut report(&results, &page)), 0);
     let shown = Page::read(&page);
     shown.check();
     assert_eq!(shown.texts("#input-1 .company text"), ["Ann", "stranger-1"]);
     let label = &shown.attributes("#input-1 .company", "aria-label")[0];
-    assert!(label.contains("Ann and stranger-1: 0:02"), "{label}");
-    assert_eq!(shown.texts("#input-1 .pairs td"), ["0:02", "0:02", "0:04"]);
+    assert!(label.contains("Ann and stranger-1: 00:02"), "{label}");
+    assert_eq!(
+        shown.texts("#input-1 .pairs td"),
+        ["00:02", "00:02", "00:04"]
+    );
     assert!(shown.all("#people .company").is_empty(), "in one film only");
 
     // Once strangers are grouped, they are the same people in all inputs.
-    let path = results.join("film/summary.json");
-    let text = fs::read_to_string(&path).expect("there");
-    let mut film: Value = serde_json::from_str(&text).expect("JSON");
-    film["shared_strangers"] = 1.into();
-    fs::write(&path, film.to_string()).expect("writable");
+    together(&results, 1);
     assert_code(&run(&mut report(&results, &page)), 0);
     let shown = Page::read(&page);
     shown.check();
@@ -417,6 +426,7 @@ fn a_browser_plays_the_video_beside_the_timeline() {
     let folder = two_inputs();
     let (results, page) = (folder.path().join("out"), folder.path().join("report.html"));
     cluster(&results, "stranger-1", &[("film", 2)]);
+    together(&results, 1);
     assert_code(&run(&mut report(&results, &page)), 0);
     browse(&page);
 }

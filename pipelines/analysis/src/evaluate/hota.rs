@@ -70,12 +70,12 @@ impl Collector {
         }
         let (mut rows, mut columns) = (vec![0.0; labels.len()], vec![0.0; tracks.len()]);
         let mut found = Vec::new();
-        for i in 0..labels.len() {
-            for j in 0..tracks.len() {
+        for (i, row) in rows.iter_mut().enumerate() {
+            for (j, column) in columns.iter_mut().enumerate() {
                 let overlap = overlap(i, j);
                 if overlap > 0.0 {
-                    rows[i] += overlap;
-                    columns[j] += overlap;
+                    *row += overlap;
+                    *column += overlap;
                     found.push((i, j, overlap));
                 }
             }
@@ -199,8 +199,10 @@ impl Collector {
 mod tests {
     use super::*;
 
-    /// Frames of (label, track, IoU), with all labels and tracks of the frame.
-    fn measure(frames: &[(&[usize], &[usize], &[(usize, usize, f64)])]) -> Hota {
+    /// All labels and tracks of a frame, and which overlap: label, track, IoU.
+    type Frame<'a> = (&'a [usize], &'a [usize], &'a [(usize, usize, f64)]);
+
+    fn measure(frames: &[Frame]) -> Hota {
         let mut collector = Collector::default();
         for (labels, tracks, overlaps) in frames {
             collector.add(labels, tracks, |i, j| {
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_is_perfect_is_one() {
-        let frame: (&[_], &[_], &[_]) = (&[0, 1], &[5, 3], &[(0, 5, 1.0), (1, 3, 1.0)]);
+        let frame: Frame = (&[0, 1], &[5, 3], &[(0, 5, 1.0), (1, 3, 1.0)]);
         let found = measure(&[frame; 4]);
         for value in [found.hota, found.det_a, found.ass_a, found.loc_a] {
             close(value, 1.0);
@@ -247,8 +249,8 @@ mod tests {
     #[test]
     fn the_track_that_fits_the_whole_video_is_matched() {
         // On the last frame, track 1 overlaps more, but track 0 was there all the time.
-        let other: (&[_], &[_], &[_]) = (&[0], &[0], &[(0, 0, 0.9)]);
-        let last: (&[_], &[_], &[_]) = (&[0], &[0, 1], &[(0, 0, 0.6), (0, 1, 0.7)]);
+        let other: Frame = (&[0], &[0], &[(0, 0, 0.9)]);
+        let last: Frame = (&[0], &[0, 1], &[(0, 0, 0.6), (0, 1, 0.7)]);
         let mut collector = Collector::default();
         for (labels, tracks, overlaps) in [other, other, other, last] {
             collector.add(labels, tracks, |_, j| overlaps[j].2);
