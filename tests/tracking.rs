@@ -77,7 +77,10 @@ fn people_who_hide_one_another_keep_their_tracks() {
         })
         .collect();
     println!("tracks of {} people: {counts:?}", SCENE.people);
-    assert!(counts[1] <= counts[0] && counts[2] <= counts[0], "{counts:?}");
+    assert!(
+        counts[1] <= counts[0] && counts[2] <= counts[0],
+        "{counts:?}"
+    );
     for (frames, tracker) in frames.iter().zip(trackers) {
         for frame in frames {
             for (i, a) in frame.faces.iter().enumerate() {

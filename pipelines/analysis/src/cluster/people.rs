@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::tracks::{Results, Track};
 use crate::analyze::people;
+use crate::name::bars::{Bars, hold};
 use crate::record::{self, Cluster, Summary};
 use face_parts::output::Output;
 
@@ -32,6 +33,13 @@ pub fn write(
         let input = persons.entry(key.folder.as_str()).or_default();
         input.insert(key.track, name);
     }
+    let bars = Bars::read(folder)?;
+    let model = results.model.as_ref().map_or("", |model| &model.sha256);
+    let mut embeddings: BTreeMap<&str, HashMap<u64, &[f32]>> = BTreeMap::new();
+    for track in results.tracks.iter().filter(|_| !bars.bars.is_empty()) {
+        let input = embeddings.entry(track.key.folder.as_str()).or_default();
+        input.insert(track.key.track, &track.look.unit);
+    }
     let none = HashMap::new();
     for name in results.inputs.keys() {
         let path = folder.join(name).join("summary.json");
@@ -43,6 +51,10 @@ pub fn write(
         }
         summary.shared_strangers = clusters.len() as u64;
         people::update(&mut summary);
+        let barred = bars.barred(&summary.input, model, &summary.tracks, |id| {
+            embeddings.get(name.as_str())?.get(&id).copied()
+        });
+        hold(&mut summary, &barred);
         if summary != before {
             let output = Output::replace(&path)?;
             fs::write(
