@@ -462,7 +462,7 @@ mod tests {
             ("remember = true", "strangers.remember: true names no file"),
             ("most = 0", "strangers.most"),
             ("visit-gap = \"0s\"", "strangers.visit-gap"),
-            ("forget = 1", "strangers"),
+            ("forget = 1", "unknown field `forget`"),
         ] {
             let error = strangers(&format!("[strangers]\n{keys}\n")).expect_err("refused");
             assert!(format!("{error:#}").contains(needle), "{keys}: {error:#}");
