@@ -6,12 +6,12 @@ mod film;
 mod target;
 pub mod tracks;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use face_core::file::sha256_of;
 use face_gallery::Gallery;
 use face_parts::{interrupt, ui};
@@ -130,16 +130,25 @@ pub fn rename(renaming: &Renaming) -> Result<Renamed> {
         dry_run: renaming.dry_run,
         ..Renamed::default()
     };
-    let mut locks = Vec::new();
     for folder in renaming.folders {
         check_folder(folder)?;
-        if !renaming.dry_run {
+    }
+    let chosen = distinct(renaming.folders)?;
+    let mut locks = Vec::new();
+    if !renaming.dry_run {
+        // In one order, so that two programs never wait for each other.
+        let mut sorted = chosen
+            .iter()
+            .map(std::fs::canonicalize)
+            .collect::<Result<Vec<_>, _>>()?;
+        sorted.sort();
+        for folder in &sorted {
             locks.push(Lock::take(folder)?);
         }
     }
     let given = renaming.gallery.map(load).transpose()?;
     let mut folders = Vec::new();
-    for folder in renaming.folders {
+    for folder in &chosen {
         folders.push(read(folder, &mut renamed)?);
     }
     let changed = target::change(&mut folders, renaming.not, renaming.allow)?;
@@ -198,6 +207,20 @@ pub(crate) struct Folder {
     films: Vec<Film>,
     bars: Bars,
     bars_changed: bool,
+}
+
+/// The folders without those that were named twice, in order.
+pub(crate) fn distinct(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut known = BTreeSet::new();
+    let mut left = Vec::new();
+    for folder in folders {
+        let place = std::fs::canonicalize(folder)
+            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        if known.insert(place) {
+            left.push(folder.clone());
+        }
+    }
+    Ok(left)
 }
 
 fn check_folder(folder: &Path) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Who is in which input, from when to when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,14 @@ pub struct Appearances {
 /// Lists the appearances in folders of results.
 pub fn list(folders: &[PathBuf], selection: &Selection) -> Result<Appearances> {
     let mut found = Appearances::default();
+    let mut known = BTreeSet::new();
     for folder in folders {
+        // One that was named twice is listed once.
+        if let Ok(place) = std::fs::canonicalize(folder)
+            && !known.insert(place)
+        {
+            continue;
+        }
         let loaded = load::load(folder)?;
         found.problems.extend(loaded.problems);
         for input in loaded.results.inputs {

@@ -122,7 +122,7 @@ impl Archives {
             shelves: Vec::new(),
             problems: Vec::new(),
         };
-        for folder in folders {
+        for folder in &crate::name::distinct(folders)? {
             let shelf = index::open(folder, &mut archives.problems)?;
             if let Some(first) = archives.shelves.first() {
                 anyhow::ensure!(

@@ -258,6 +258,23 @@ fn a_track_is_kept_from_a_name() {
 }
 
 #[test]
+fn a_folder_that_is_given_twice_counts_once() {
+    let world = World::new();
+    let mut command = world.named();
+    command
+        .arg(world.results().join("."))
+        .env("FACEPIPE_LOCK_TIMEOUT", "0");
+    let output = run(&mut command);
+    assert_code(&output, 0);
+    let renamed: Value = serde_json::from_str(&stdout(&output)).expect("JSON and nothing else");
+    assert_eq!(renamed["inputs"], 2, "{renamed}");
+    let list =
+        |folders: &[PathBuf]| stdout(&run(facepipe().args(["names", "--csv"]).args(folders)));
+    let once = list(&[world.results()]);
+    assert_eq!(list(&[world.results(), world.results().join(".")]), once);
+}
+
+#[test]
 fn appearances_are_listed() {
     let world = World::new();
     assert_code(&run(&mut world.named()), 0);

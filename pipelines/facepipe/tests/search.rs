@@ -174,6 +174,26 @@ fn a_forgotten_person_is_not_in_the_index() {
 }
 
 #[test]
+fn the_index_goes_even_if_the_film_of_the_person_was_deleted() {
+    let folder = people(&[("Ann", "single_face.jpg")]);
+    assert_code(&run(&mut enroll(folder.path())), 0);
+    let films = folder.path().join("films");
+    copy("single_face.jpg", &films.join("1.jpg"));
+    copy("Tom_Hanks_54745.png", &films.join("2.png"));
+    let results = folder.path().join("results");
+    assert_code(&run(&mut analyze(&[&films], &results)), 0);
+    // The folder counts once.
+    let (json, _) = found(search(&["single_face.jpg"], &results).arg(results.join(".")));
+    assert_eq!(json["tracks"], 2);
+    fs::remove_dir_all(results.join("1")).expect("there");
+    let mut command = facepipe();
+    command.args(["forget", "Ann"]).arg(&results);
+    command.arg(folder.path().join("g.safetensors"));
+    assert_code(&run(&mut command), 0);
+    assert!(!results.join("search.index").exists());
+}
+
+#[test]
 fn what_cannot_be_searched_is_said() {
     let (folder, results) = results();
     let refused = |command: &mut Command, text: &str| {

@@ -248,7 +248,11 @@ pub fn bars(
                 !is_gone(id) && mean.is_some_and(|mean| bar.is_of(track, &mean))
             })
         });
-        if names::same(&bar.name, &forgetting.person) || !is_left {
+        // The input of the bar may have been deleted.
+        let is_enrolled = forgetting.rows.iter().any(|row| {
+            row.len() == bar.embedding.len() && distance(row, &bar.embedding) <= ENROLLED
+        });
+        if names::same(&bar.name, &forgetting.person) || is_enrolled || !is_left {
             removed.rows += 1;
         } else {
             left.push(bar);

@@ -235,20 +235,31 @@ impl<'a> Walk<'a> {
         if !self.whereabouts.dry_run {
             self.locks.take(&folder)?;
         }
+        // Before, because an interrupted run leaves nothing by which the next one would find the person
+        // in the index. It may also have inputs that were deleted.
+        self.remove_index(&folder)?;
         let forgotten = results::input(path, &mut self.forgetting)?;
         let removed = forgotten.removed.clone();
-        let index = folder.join(search::FILE);
-        if removed != Removed::default() && !self.whereabouts.dry_run && index.is_file() {
-            // It is made again when somebody searches. Its lock keeps a search from writing what it had
-            // read before.
-            let _lock = FileLock::take(&index)?;
-            self.forgetting.remove_file(&folder, search::FILE)?;
+        if removed != Removed::default() {
+            // A search may have made it again meanwhile.
+            self.remove_index(&folder)?;
         }
         self.inputs
             .entry(folder)
             .or_default()
             .insert(name, forgotten);
         Ok(removed)
+    }
+
+    /// Removes the index of a folder of results. The next search makes it again. Its lock keeps a search
+    /// from writing what it has read before.
+    fn remove_index(&self, folder: &Path) -> Result<()> {
+        let index = folder.join(search::FILE);
+        if !self.whereabouts.dry_run && index.is_file() {
+            let _lock = FileLock::take(&index)?;
+            self.forgetting.remove_file(folder, search::FILE)?;
+        }
+        Ok(())
     }
 
     fn edit_clusters(&mut self, goes_on: &mut impl FnMut() -> bool) -> bool {
