@@ -8,6 +8,7 @@ mod file;
 mod tests;
 
 use std::fs::File;
+#[cfg(test)]
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -94,10 +95,8 @@ impl Archive {
     }
 
     /// Whether something unfinished follows the last whole batch.
-    ///
-    /// # Errors
-    /// If the file's length cannot be read.
-    pub fn is_torn(&self) -> io::Result<bool> {
+    #[cfg(test)]
+    fn is_torn(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.len() != self.end)
     }
 

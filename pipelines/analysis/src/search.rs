@@ -3,8 +3,8 @@
 mod index;
 pub mod page;
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use face_core::model::Model;
@@ -53,6 +53,9 @@ pub struct Search {
     pub hits: Vec<Hit>,
     /// Whether there are more within the threshold.
     pub more: bool,
+    /// Inputs that cannot be read.
+    #[serde(skip)]
+    pub problems: BTreeSet<String>,
 }
 
 /// Who is searched for.
@@ -170,11 +173,9 @@ impl Archives {
         Ok(rule.limit(self.tracks()).min(rule.fallback))
     }
 
-    /// The tracks nearest to an embedding, at most `limit`.
-    ///
-    /// # Errors
-    /// If the summary of a film cannot be read.
-    pub fn search(&self, query: &[f32], limit: usize, threshold: f64) -> Result<Search> {
+    /// The tracks nearest to an embedding, at most `limit`. Those of inputs whose summary cannot be read
+    /// are left out.
+    pub fn search(&self, query: &[f32], limit: usize, threshold: f64) -> Search {
         let mut found: Vec<(usize, face_gallery::archive::Found)> = Vec::new();
         for (i, shelf) in self.shelves.iter().enumerate() {
             let nearest = shelf
@@ -187,24 +188,33 @@ impl Archives {
         found.truncate(limit);
         let mut summaries: HashMap<(usize, usize), Summary> = HashMap::new();
         let mut hits = Vec::new();
+        let mut problems = BTreeSet::new();
         for (shelf, found) in found {
             let summary = match summaries.entry((shelf, found.batch)) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(free) => {
                     let path = self.shelves[shelf].film(found.batch).join("summary.json");
-                    free.insert(record::read(&path)?)
+                    match record::read(&path) {
+                        Ok(summary) => free.insert(summary),
+                        Err(error) => {
+                            let cause = face_parts::ui::causes(&error);
+                            problems.insert(format!("left out {}: {cause}", path.display()));
+                            continue;
+                        }
+                    }
                 }
             };
             let shelf = &self.shelves[shelf];
             hits.extend(hit(shelf, &found, summary));
         }
-        Ok(Search {
+        Search {
             tracks: self.tracks(),
             films: self.films(),
             distance_threshold: threshold,
             hits,
             more,
-        })
+            problems,
+        }
     }
 }
 
@@ -239,9 +249,4 @@ fn hit(shelf: &Shelf, found: &face_gallery::archive::Found, summary: &Summary) -
         screen_time_ns: track.screen_time_ns,
         thumbnail: track.thumbnail.as_ref().map(|name| film.join(name)),
     })
-}
-
-/// Whether a folder has results of `facepipe analyze`.
-pub fn is_results(folder: &Path) -> bool {
-    index::films(folder).is_ok_and(|films| !films.is_empty())
 }

@@ -88,8 +88,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let Some(query) = Query::of(&photos, archives.model(), &options)? else {
         return Ok(Outcome::Interrupted);
     };
-    let found = archives.search(&query.embedding, args.limit as usize, threshold)?;
-    let problems = || archives.problems.iter().chain(&query.left_out);
+    let found = archives.search(&query.embedding, args.limit as usize, threshold);
+    let photos = || archives.problems.iter().chain(&query.left_out);
+    let problems = || photos().chain(&found.problems);
     let mut complete = problems().next().is_none();
     for problem in problems() {
         tell!("search: {problem}");

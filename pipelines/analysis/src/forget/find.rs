@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Edited;
 use super::names::Names;
 use crate::name::bars;
+use crate::search;
 use face_live::marker;
 use face_live::strangers::file as strangers;
 use face_parts::output;
@@ -25,6 +26,8 @@ pub enum Kind {
     /// A folder with a `summary.json`.
     Results,
     Clusters,
+    /// The index of a folder of results.
+    Index,
     /// Names that tracks must not get.
     Bars,
     Lines,
@@ -102,6 +105,7 @@ fn kind(path: &Path) -> Option<Kind> {
         _ if marker::is_marker(path) => Some(Kind::Marker),
         "summary.json" if is_summary(path) => Some(Kind::Results),
         "clusters.json" => Some(Kind::Clusters),
+        search::FILE => Some(Kind::Index),
         bars::FILE if contains(&start(path, 4096), b"\"bars\"") => Some(Kind::Bars),
         "faces.jsonl" | "tracks.safetensors" if beside("summary.json") => None,
         _ if has_extension(path, &["safetensors"]) || is_gallery(path) => {

@@ -110,7 +110,8 @@ pub fn forget(whereabouts: &Whereabouts) -> Result<Option<ForgottenPerson>> {
         progress.goes_on(done)
     };
     walk.learn_galleries();
-    let whole = walk.edit_results(&mut goes_on)
+    let whole = walk.remove_indexes(&mut goes_on)
+        && walk.edit_results(&mut goes_on)
         && walk.edit_clusters(&mut goes_on)
         && walk.edit_bars(&mut goes_on)
         && walk.edit_lines(&mut goes_on)?
@@ -260,6 +261,19 @@ impl<'a> Walk<'a> {
             self.forgetting.remove_file(folder, search::FILE)?;
         }
         Ok(())
+    }
+
+    /// Also those of folders whose inputs were all deleted.
+    fn remove_indexes(&mut self, goes_on: &mut impl FnMut() -> bool) -> bool {
+        for path in self.files(Kind::Index) {
+            if !goes_on() {
+                return false;
+            }
+            if let Err(error) = self.remove_index(path.parent().unwrap_or(Path::new("."))) {
+                self.report.failed(&path, &error);
+            }
+        }
+        true
     }
 
     fn edit_clusters(&mut self, goes_on: &mut impl FnMut() -> bool) -> bool {

@@ -1,6 +1,6 @@
 //! Names that tracks must not get ("this is not Bob"), in `names.json` in a folder of results.
 //!
-//! An analysis numbers tracks anew, so a bar recognises its track by what stays: the input, the time
+//! An analysis numbers tracks again, so a bar recognises its track by what stays: the input, the time
 //! on screen and the look. It therefore holds an embedding, and the file is for its owner only.
 
 use std::collections::{BTreeMap, BTreeSet};

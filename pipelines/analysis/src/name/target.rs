@@ -8,6 +8,7 @@ use face_meta::names;
 
 use super::bars::Bar;
 use super::{Film, Folder};
+use crate::analyze::people;
 use crate::cluster::Embeddings;
 use crate::record::{self, Clusters, TrackSummary};
 
@@ -120,7 +121,8 @@ impl Target {
         }
         let films: BTreeSet<usize> = tracks.iter().map(|(place, _)| *place).collect();
         ensure!(
-            films.len() <= 1,
+            // A name is the same person everywhere; a number is not before the folder was grouped.
+            films.len() <= 1 || people::stranger(person).is_none(),
             "{person} may be somebody else in each of {} inputs of {}; run `facepipe cluster {}` first, or \
              name the input, such as {}/{person}={}",
             films.len(),

@@ -19,7 +19,7 @@ use crate::enroll::visible_entries;
 /// The file in a folder of results.
 pub const FILE: &str = "search.index";
 
-/// If the index has more unused rows than used ones, and more than this, it is written anew.
+/// If the index has more unused rows than used ones, and more than this, it is recreated.
 const MOST_UNUSED: usize = 1000;
 
 /// How many films are read before they are written.
