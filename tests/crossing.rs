@@ -491,7 +491,7 @@ impl Noise {
             return;
         };
         for row in map.chunks_mut(self.row) {
-            let start = random.next() as usize % (self.table.len() - row.len());
+            let start = random.number() as usize % (self.table.len() - row.len());
             for (value, noise) in row.iter_mut().zip(&self.table[start..]) {
                 *value = (i16::from(*value) + noise).clamp(0, 255) as u8;
             }

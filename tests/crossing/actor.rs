@@ -89,9 +89,10 @@ impl Still {
                     true => linear(&self.picture, u, v),
                     false => [0.0; 3],
                 };
-                for channel in 0..3 {
-                    let shoulder = f64::from(sway.shade[channel]) * (0.8 + 0.2 * (y / 9.0).sin());
-                    let value = skin[channel] * sway.light * head + shoulder * (1.0 - head);
+                let fold = 0.8 + 0.2 * (y / 9.0).sin();
+                for (skin, shade) in skin.into_iter().zip(sway.shade) {
+                    let shoulder = f64::from(shade) * fold;
+                    let value = skin * sway.light * head + shoulder * (1.0 - head);
                     pixels.push(value.round().clamp(0.0, 255.0) as u8);
                 }
                 pixels.push((255.0 * head.max(body)).round() as u8);

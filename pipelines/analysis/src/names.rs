@@ -242,7 +242,10 @@ mod tests {
         }
     }
 
-    fn lines(gap: u64) -> Vec<(String, Option<u64>, Option<u64>, Vec<u64>)> {
+    /// Person, first and last time, tracks.
+    type Appearing = (String, Option<u64>, Option<u64>, Vec<u64>);
+
+    fn lines(gap: u64) -> Vec<Appearing> {
         let (found, nobody) = of(&film(), gap);
         assert_eq!(nobody, 1);
         let line = |a: Appearance| (a.person, a.first, a.last, a.tracks);

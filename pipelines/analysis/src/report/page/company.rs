@@ -61,13 +61,16 @@ pub struct PairView<'a> {
     pub inputs: Vec<Place>,
 }
 
+/// Links to inputs, by their numbers.
+type Places<'a> = &'a dyn Fn(&[usize]) -> Vec<Place>;
+
 /// `None` if nobody was with anybody. `places` makes links to several inputs; with one, the table has
 /// times instead.
 pub fn graph<'a>(
     id: String,
     company: &'a Company,
     thumbnails: &'a Thumbnails,
-    places: Option<&dyn Fn(&[usize]) -> Vec<Place>>,
+    places: Option<Places<'_>>,
 ) -> Option<Graph<'a>> {
     let strongest = company.pairs.first()?;
     let [x, y] = MARGIN.map(|margin| company.radius + margin);
