@@ -26,7 +26,7 @@ use crate::Outcome;
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// Photos of the person, and folders of results
-    #[arg(value_name = "PHOTO|DIR", required = true, num_args = 2.., value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PHOTO|DIR", required = true, value_hint = ValueHint::AnyPath)]
     inputs: Vec<PathBuf>,
 
     /// Show at most this many tracks
