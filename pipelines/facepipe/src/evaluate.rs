@@ -87,9 +87,10 @@ Measures, for each person and in total:
   age error       mean absolute error of the ages of matched faces, in years
   gender          share of the matched faces with the right gender
   expression      share of the matched faces with the right expression
-Precision, F1, MOTA, HOTA, DetA and LocA exist only in total: a face where nobody is labelled belongs
-to nobody. IDF1, MOTA, switches and HOTA need a result with tracks, and all name measures one with
-names. A labelled track is a <track> in CVAT, or an id in MOTChallenge text; a person may have several.";
+Precision, F1, MOTA, HOTA, DetA and LocA exist only in total: a face where nobody is labelled
+belongs to nobody. IDF1, MOTA, switches and HOTA need a result with tracks, and all name measures one
+with names. A labelled track is a <track> in CVAT, or an id in MOTChallenge text; a person may have
+several.";
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse::<f64>().ok();
