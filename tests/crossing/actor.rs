@@ -65,7 +65,7 @@ impl Still {
         sways.iter().map(draw).collect()
     }
 
-    /// A pane around `center`, scaled so that `height` becomes [`FACE`].
+    /// A pane around `center`, scaled so that `height` becomes that of all panes.
     pub fn pane(&self, center: Point, height: f64, sway: &Sway) -> Pane {
         let scale = FACE / height;
         let (sin, cos) = sway.angle.to_radians().sin_cos();
