@@ -17,6 +17,7 @@ use std::time::Duration;
 use face_gallery::evidence::{Embedded, Mean};
 use face_gallery::vote::{Rule, who, who_else};
 use face_gallery::{Gallery, ModelId, Row};
+use face_meta::names;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,8 @@ pub struct Look<'a> {
     pub embeddings: &'a [Embedded],
 }
 
-/// Where and when a track was detected, in whole milliseconds. Camera and first time tell it from all others.
+/// Where and when a track was detected, in whole milliseconds. Camera, number and first time tell it from
+/// all others: several may begin on one frame, and numbers begin again after a restart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sighting<'a> {
     pub camera: &'a str,
@@ -101,7 +103,9 @@ pub struct Visit {
 
 impl Visit {
     fn is(&self, sighting: &Sighting) -> bool {
-        self.camera == sighting.camera && self.first == sighting.first
+        self.camera == sighting.camera
+            && self.track == sighting.track
+            && self.first == sighting.first
     }
 
     /// Whether both were detected at one time by one camera.
@@ -168,7 +172,10 @@ impl Stranger {
         if let Some(known) = self.visits.iter_mut().rev().find(|v| v.is(sighting)) {
             known.last = known.last.max(sighting.last);
         } else {
-            if self.seen == 0 || sighting.first.duration_since(self.last).unsigned_abs() > gap {
+            // The track may have begun long before it could be told, or before the clock was put back.
+            let away = sighting.first.duration_since(self.last);
+            let away = away.max(self.last.duration_since(sighting.last));
+            if self.seen == 0 || (away.is_positive() && away.unsigned_abs() > gap) {
                 self.seen += 1;
             }
             if self.visits.len() >= MOST_VISITS {
@@ -476,7 +483,9 @@ impl Strangers {
                 || galleries.iter().any(|(gallery, rule)| {
                     let mean = s.mean().filter(|_| gallery.model.sha256 == s.model_sha256);
                     mean.is_some_and(|mean| {
-                        who(gallery, &mean, rule).person.as_deref() == Some(person)
+                        who(gallery, &mean, rule)
+                            .person
+                            .is_some_and(|found| names::same(&found, person))
                     })
                 })
         };

@@ -64,6 +64,16 @@ pub fn add_live_strangers(
     let mut found: Vec<(&Naming, Known)> = Vec::new();
     let mut path = output.map(Path::to_owned);
     for naming in namings {
+        let stranger = naming.stranger();
+        if let Some((other, _)) = found.iter().find(|(n, _)| n.stranger() == stranger) {
+            ensure!(
+                other.person() == naming.person(),
+                "{stranger} cannot be {:?} and {:?}",
+                other.person(),
+                naming.person()
+            );
+            continue;
+        }
         let (known, gallery) = embeddings_of(&state, naming.stranger())?;
         if output.is_none() {
             let gallery = gallery.with_context(|| {
@@ -128,7 +138,7 @@ pub fn add_live_strangers(
         },
         names: StrangerNames {
             state,
-            namings: namings.to_vec(),
+            namings: found.iter().map(|(naming, _)| (*naming).clone()).collect(),
         },
     })
 }

@@ -82,8 +82,9 @@ impl Shared {
 
     /// Ends what outlives the cameras, after the last one has ended.
     pub fn close(&self, deadline: Instant) {
-        self.webhooks.close(deadline);
+        // First, because a webhook that does not answer takes all the time.
         self.strangers.close(deadline);
+        self.webhooks.close(deadline);
     }
 
     /// Gives a stranger a name, and reports it to the outputs of the cameras that saw them. Returns the
