@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::BufWriter;
 
-use face_benches::{median, time};
+use face_benches::{Random, median, time};
 use face_gallery::ModelId;
 use face_gallery::archive::{Archive, BatchRef, Writer};
 
@@ -17,18 +17,8 @@ const QUERIES: u64 = 40;
 const CHECKED: u64 = 5;
 const NEAREST: usize = 50;
 
-/// Approximately normally distributed numbers.
 fn vector(seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..DIMENSIONS)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let sum: f32 = (0..4).map(|i| ((state >> (16 * i)) & 0xffff) as f32).sum();
-            sum / 65536.0 - 2.0
-        })
-        .collect()
+    Random(seed).vector(DIMENSIONS)
 }
 
 fn film(number: usize) -> Vec<(u64, Vec<f32>)> {

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use face_benches::{median, time};
+use face_benches::{Random, median, time};
 use face_gallery::vote::{Rule, who};
-use face_gallery::{Gallery, ModelId, Row, normalised};
+use face_gallery::{Gallery, ModelId, Row};
 use face_tests::root;
 use serde_json::Value;
 
@@ -27,36 +27,10 @@ const SIZES: [(usize, usize, usize); 3] = [
 /// cosine similarity of 0.6.
 const NOISE: f32 = 0.8;
 
-/// SplitMix64, for numbers that are the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Approximately normally distributed: the sum of four 16-bit numbers.
-    fn number(&mut self) -> f32 {
-        let bits = self.next();
-        let sum: f32 = (0..4).map(|i| ((bits >> (16 * i)) & 0xffff) as f32).sum();
-        (sum / 65536.0 - 2.0) * 3f32.sqrt()
-    }
-
-    fn around(&mut self, centre: &[f32]) -> Vec<f32> {
-        let face: Vec<f32> = centre.iter().map(|v| v + NOISE * self.number()).collect();
-        normalised(&face).expect("random numbers have a direction")
-    }
-}
-
 /// A gallery, and faces of its people that are not in it.
 fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) {
     let mut random = Random(rows as u64);
-    let centres: Vec<Vec<f32>> = (0..people)
-        .map(|_| (0..DIMENSIONS).map(|_| random.number()).collect())
-        .collect();
+    let centres: Vec<Vec<f32>> = (0..people).map(|_| random.vector(DIMENSIONS)).collect();
     let model = ModelId {
         name: "synthetic".into(),
         sha256: "00".repeat(32),
@@ -68,10 +42,10 @@ fn data(rows: usize, people: usize, queries: usize) -> (Gallery, Vec<Vec<f32>>) 
             person: format!("person {person}"),
             source: format!("person {person}/{i}.jpg"),
         };
-        assert!(gallery.push(row, &random.around(&centres[person])));
+        assert!(gallery.push(row, &random.around(&centres[person], NOISE)));
     }
     let queries = (0..queries)
-        .map(|i| random.around(&centres[i * 7919 % people]))
+        .map(|i| random.around(&centres[i * 7919 % people], NOISE))
         .collect();
     (gallery, queries)
 }

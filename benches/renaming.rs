@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use face_analysis::name::{Renaming, rename};
 use face_analysis::record::{Face, Frame, Line, Summary, Track, TrackSummary};
-use face_benches::{median, time};
+use face_benches::{Random, median, time};
 use face_core::model::Model;
-use face_gallery::{Gallery, ModelId, Row, normalised};
+use face_gallery::{Gallery, ModelId, Row};
 use serde_json::json;
 
 const DIMENSIONS: usize = 128;
@@ -19,30 +19,8 @@ const FRAMES: u64 = 60;
 const PEOPLE: usize = 200;
 const PHOTOS: usize = 5;
 const ROUNDS: usize = 5;
-
-/// SplitMix64, for numbers that are the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Approximately normally distributed.
-    fn number(&mut self) -> f32 {
-        let bits = self.next();
-        let sum: f32 = (0..4).map(|i| ((bits >> (16 * i)) & 0xffff) as f32).sum();
-        (sum / 65536.0 - 2.0) * 3f32.sqrt()
-    }
-
-    fn around(&mut self, centre: &[f32]) -> Vec<f32> {
-        let face: Vec<f32> = centre.iter().map(|v| v + 0.6 * self.number()).collect();
-        normalised(&face).expect("random numbers have a direction")
-    }
-}
+/// The distance of a face from its person's centre.
+const NOISE: f32 = 0.6;
 
 fn gallery(centres: &[Vec<f32>], model: &ModelId, random: &mut Random, prefix: &str) -> Gallery {
     let mut gallery = Gallery::new(model.clone(), DIMENSIONS);
@@ -52,7 +30,7 @@ fn gallery(centres: &[Vec<f32>], model: &ModelId, random: &mut Random, prefix: &
                 person: format!("{prefix}{person}"),
                 source: format!("{photo}.jpg"),
             };
-            assert!(gallery.push(row, &random.around(centre)));
+            assert!(gallery.push(row, &random.around(centre, NOISE)));
         }
     }
     gallery
@@ -92,8 +70,13 @@ fn input(folder: &Path, centres: &[Vec<f32>], model: &ModelId, random: &mut Rand
             person: Some(format!("stranger-{id}")),
             ..TrackSummary::default()
         });
-        let centre = &centres[random.next() as usize % centres.len()];
-        numbers.extend(random.around(centre).iter().flat_map(|v| v.to_le_bytes()));
+        let centre = &centres[random.bits() as usize % centres.len()];
+        numbers.extend(
+            random
+                .around(centre, NOISE)
+                .iter()
+                .flat_map(|v| v.to_le_bytes()),
+        );
     }
     let lines: Vec<String> = lines
         .iter()
@@ -142,9 +125,7 @@ fn main() {
         sha256: "00".repeat(32),
     };
     let mut random = Random(1);
-    let centres: Vec<Vec<f32>> = (0..PEOPLE)
-        .map(|_| (0..DIMENSIONS).map(|_| random.number()).collect())
-        .collect();
+    let centres: Vec<Vec<f32>> = (0..PEOPLE).map(|_| random.vector(DIMENSIONS)).collect();
     for number in 0..INPUTS {
         let folder = results.join(format!("film-{number:03}"));
         input(&folder, &centres, &model, &mut random);

@@ -44,6 +44,9 @@ const SHUTDOWN: Duration = Duration::from_millis(1900);
 /// The part of it for everything that must not be left behind.
 const ORDERLY: Duration = Duration::from_millis(1700);
 
+/// How often strangers who were not seen for long are looked for.
+const FORGETTING: Duration = Duration::from_secs(60);
+
 /// Reads the configuration at `path` and returns the number of its cameras. Fails with all problems
 /// that would keep it from working.
 pub fn check(path: &Path) -> Result<usize> {
@@ -82,9 +85,14 @@ pub fn run(path: &Path, log: &telemetry::log::Args) -> Result<()> {
     tracing::info!(cameras = config.cameras.len(), "running");
     let mut current = config;
     let mut load = Load::new(telemetry);
+    let mut looked_for_old = Instant::now();
     while !interrupt::requested() {
         std::thread::sleep(Duration::from_millis(50));
         load.watch();
+        if looked_for_old.elapsed() >= FORGETTING {
+            looked_for_old = Instant::now();
+            fleet.shared.strangers.forget_old();
+        }
         if interrupt::reload_requested() {
             current = fleet.reload(path, current);
         }

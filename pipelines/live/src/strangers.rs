@@ -407,15 +407,17 @@ impl Strangers {
         }
     }
 
-    /// Forgets those not seen for too long.
-    pub fn forget_old(&mut self, now: Timestamp) {
+    /// Forgets those not seen for too long. Returns whether there were any.
+    pub fn forget_old(&mut self, now: Timestamp) -> bool {
         let limit = self.limits.forget_after;
         let old = |s: &&Stranger| {
             let gone = now.duration_since(s.last);
             gone.is_positive() && gone.unsigned_abs() > limit
         };
         let old: Vec<u64> = self.known.values().filter(old).map(|s| s.number).collect();
+        let any = !old.is_empty();
         old.into_iter().for_each(|number| self.remove(number));
+        any
     }
 
     /// All strangers, the latest first.

@@ -10,6 +10,7 @@ use face_parts::lock::FileLock;
 use face_parts::output;
 
 use super::{EnrolledPerson, Enrolment, GrownGallery, LeftOut, Reason};
+use crate::analyze::people;
 use crate::cluster::Embeddings;
 use crate::gallery;
 use crate::name::bars::Bars;
@@ -34,6 +35,11 @@ impl Naming {
             return Err(format!("in `{text}` the stranger or the name is empty"));
         }
         let person = names::checked(person)?;
+        if people::stranger(&person).is_some() {
+            return Err(format!(
+                "{person:?} cannot be a person's name, because it stands for a stranger"
+            ));
+        }
         Ok(Self {
             stranger: stranger.trim().to_owned(),
             person,
@@ -304,6 +310,7 @@ mod tests {
             "",
             "stranger-1=Unknown",
             "stranger-1=Ann\n",
+            "stranger-1=stranger-2",
         ] {
             assert!(Naming::parse(wrong).is_err(), "{wrong}");
         }

@@ -23,7 +23,7 @@ const CAMERA: &str = "{camera}";
 const MOST_CAMERAS: usize = 1000;
 
 /// More strangers than this take too much memory.
-const MOST_STRANGERS: usize = 100_000;
+const MOST_STRANGERS: usize = 20_000;
 
 /// The limit of `[defaults]` in bytes, as every camera keeps a copy.
 const MOST_DEFAULTS: usize = 16 << 10;

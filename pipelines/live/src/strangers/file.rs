@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Limits, Stranger, Strangers};
 
-/// The largest file: a hundred thousand strangers.
+/// The largest file. Twenty thousand strangers fit, also with 512 numbers in each embedding.
 const LARGEST: u64 = 1 << 30;
 
 /// How files of this format begin.
@@ -68,6 +68,11 @@ impl Strangers {
                     path.display()
                 )
             })?;
+        ensure!(
+            document.format == "facepipe-strangers",
+            "{} is not a file of strangers; remove it or name another",
+            path.display()
+        );
         ensure!(
             document.version == 1,
             "{} has version {}; this program supports only version 1",

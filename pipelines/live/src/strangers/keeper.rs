@@ -107,6 +107,17 @@ impl Keeper {
         result
     }
 
+    /// Forgets those not seen for too long, also if nobody is seen any more.
+    pub fn forget_old(&self) {
+        let mut state = self.state.lock();
+        if state.strangers.forget_old(jiff::Timestamp::now()) {
+            state.changed = true;
+            self.changed.notify_all();
+            drop(state);
+            self.note();
+        }
+    }
+
     /// Forgets a person, see [`Strangers::forget`]. Afterwards the file is without them, or the error
     /// says why not.
     pub fn forget(&self, person: &str, galleries: &[(Gallery, Rule)]) -> (Vec<String>, Result<()>) {

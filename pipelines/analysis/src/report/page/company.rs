@@ -24,7 +24,7 @@ pub struct Graph<'a> {
     pub view: String,
     /// What a screen reader says.
     pub label: String,
-    /// What is left out.
+    /// How many people and pairs the graph does not show.
     pub note: Option<String>,
     pub lines: Vec<LineView>,
     pub members: Vec<MemberView<'a>>,
